@@ -1,0 +1,114 @@
+//! Questions, documents and splits, and every file format they come in.
+//!
+//! A reader turns a file or folder into a [`Dataset`]; [`Dataset`] is only ever seen checked: ids are unique, every question has a
+//! reference or says that it has no answer, every relevant id names a document. This module reads and checks; it scores nothing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A source text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    /// Unique in the corpus.
+    pub id: String,
+    /// A heading, given to the embedder and the prompt beside the text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub title: String,
+    /// The text itself.
+    pub text: String,
+    /// ISO 8601 date of the text, where the set has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+}
+
+/// One question with its accepted answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Unique over all splits.
+    pub id: String,
+    /// As put to the model.
+    pub question: String,
+    /// Accepted answers; empty exactly when `answerable` is false.
+    #[serde(default)]
+    pub references: Vec<String>,
+    /// Ids of the documents that hold the answer; empty when the set has no relevance labels for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relevant: Vec<String>,
+    /// Tags by which every table can be cut, for example `knowledge = fresh`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slices: BTreeMap<String, String>,
+    /// False when the right answer is to say that there is none.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub answerable: bool,
+    /// The unit of clustered statistics; defaults to the first relevant document, else the sample itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+impl Sample {
+    /// The cluster this sample belongs to in the statistics.
+    pub fn cluster_id(&self) -> &str {
+        self.cluster.as_deref().or(self.relevant.first().map(String::as_str)).unwrap_or(&self.id)
+    }
+}
+
+/// Which part of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// Labels to fine-tune on.
+    Train,
+    /// Labels to stop the fine-tuning by.
+    Validation,
+    /// Questions that are measured.
+    Test,
+}
+
+/// A checked dataset.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Dataset {
+    /// `dataset.toml`, or what a foreign format says of itself.
+    pub info: DatasetInfo,
+    /// The corpus, in file order.
+    pub documents: Vec<Document>,
+    /// May be empty: then what needs labels is not measured.
+    pub train: Vec<Sample>,
+    /// May be empty: then a part of `train` is held out.
+    pub validation: Vec<Sample>,
+    /// Never empty.
+    pub test: Vec<Sample>,
+    /// BLAKE3 of every file read, over path-independent content.
+    pub hash: String,
+    /// What a reader of the report must know, for example documents shared by train and test.
+    pub notes: Vec<String>,
+}
+
+/// What a dataset says of itself.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetInfo {
+    /// Short name.
+    pub name: String,
+    /// Version of the data, not of the format.
+    #[serde(default)]
+    pub version: String,
+    /// SPDX expression or the licence's name.
+    #[serde(default)]
+    pub licence: String,
+    /// Where it comes from.
+    #[serde(default)]
+    pub source: String,
+    /// What each slice means, by slice name.
+    #[serde(default)]
+    pub slices: BTreeMap<String, String>,
+}

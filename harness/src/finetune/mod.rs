@@ -1,0 +1,51 @@
+//! Training: LoRA and full fine-tuning, the optimizers, the loop with checkpoints, adapters in PEFT's form, pre-training.
+//!
+//! Shapes: B rows of a micro-batch, T positions, V vocabulary, r rank.
+
+use serde::{Deserialize, Serialize};
+
+/// One row to train on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingSequence {
+    /// Token ids, beginning-of-sequence first if the tokenizer has one.
+    pub tokens: Vec<u32>,
+    /// Loss weight of predicting `tokens[i]` from what stands before it; as long as `tokens`, the first is ignored. Zero for the prompt.
+    pub loss_weights: Vec<f32>,
+}
+
+/// Where the trainer's rows come from. A batch depends on `step` alone, so an interrupted training goes on with the same rows.
+pub trait BatchSource: Send + Sync {
+    /// The micro-batches of optimizer step `step` (counted from 0); their gradients are accumulated.
+    fn batches(&self, step: u64) -> Vec<Vec<TrainingSequence>>;
+
+    /// Number of optimizer steps.
+    fn steps(&self) -> u64;
+}
+
+/// One line of `training.jsonl`: one optimizer step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingRow {
+    /// Variant that is trained for (`finetuned`, `hybrid_raft`), or `pretrain`.
+    pub variant: String,
+    /// Training seed.
+    pub seed: u64,
+    /// Optimizer step, from 1.
+    pub step: u64,
+    /// Passes over the training examples so far.
+    pub epoch: f64,
+    /// Weighted mean cross-entropy of the step's rows.
+    pub train_loss: f64,
+    /// Mean cross-entropy over the validation rows, on the steps that evaluate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_loss: Option<f64>,
+    /// Rate that the step used.
+    pub learning_rate: f64,
+    /// Global L2 norm of the gradients before clipping.
+    pub grad_norm: f64,
+    /// Tokens in the step's rows, padding not counted.
+    pub tokens: u64,
+    /// Floating-point operations of the step, analytic.
+    pub flops: f64,
+    /// Wall time of the step.
+    pub step_ns: u64,
+}

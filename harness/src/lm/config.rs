@@ -1,0 +1,139 @@
+//! The shape of a decoder, as `config.json` gives it.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything the decoder's forward pass depends on, besides the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DecoderConfig {
+    /// `LlamaForCausalLM`, `MistralForCausalLM`, `Qwen2ForCausalLM` or `Qwen3ForCausalLM`.
+    pub architecture: String,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the feed-forward block.
+    pub intermediate_size: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads; divides the query heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head; need not be `hidden_size / num_attention_heads`.
+    pub head_dim: usize,
+    /// Added to the mean square before the root.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Longest sequence.
+    pub max_position_embeddings: usize,
+    /// The head is the embedding.
+    pub tie_word_embeddings: bool,
+    /// Bias on q, k and v (Qwen2; Llama with `attention_bias`).
+    pub qkv_bias: bool,
+    /// Bias on the attention's output projection (Llama with `attention_bias`).
+    pub output_bias: bool,
+    /// Bias in the feed-forward block (Llama with `mlp_bias`).
+    pub mlp_bias: bool,
+    /// RMS norm on each head's query and key (Qwen3).
+    pub qk_norm: bool,
+}
+
+impl DecoderConfig {
+    /// Shapes of the linear layers of one block as `(module, out, in)`, in forward order.
+    pub fn linear_shapes(&self) -> [(Module, usize, usize); 7] {
+        let query = self.num_attention_heads * self.head_dim;
+        let key_value = self.num_key_value_heads * self.head_dim;
+        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        [
+            (Module::Q, query, hidden),
+            (Module::K, key_value, hidden),
+            (Module::V, key_value, hidden),
+            (Module::O, hidden, query),
+            (Module::Gate, inner, hidden),
+            (Module::Up, inner, hidden),
+            (Module::Down, hidden, inner),
+        ]
+    }
+
+    /// Number of weights, the tied head counted once.
+    pub fn parameter_count(&self) -> usize {
+        let linear: usize = self.linear_shapes().iter().map(|(_, out, input)| out * input).sum();
+        let norms = 2 * self.hidden_size + if self.qk_norm { 2 * self.head_dim } else { 0 };
+        let query = self.num_attention_heads * self.head_dim;
+        let key_value = self.num_key_value_heads * self.head_dim;
+        let bias = if self.qkv_bias { query + 2 * key_value } else { 0 }
+            + if self.output_bias { self.hidden_size } else { 0 }
+            + if self.mlp_bias { 2 * self.intermediate_size + self.hidden_size } else { 0 };
+        let embeddings = self.vocab_size * self.hidden_size * if self.tie_word_embeddings { 1 } else { 2 };
+        self.num_hidden_layers * (linear + norms + bias) + embeddings + self.hidden_size
+    }
+}
+
+/// A linear layer of a block: the things that LoRA can be attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Module {
+    /// Query projection.
+    #[serde(rename = "q_proj")]
+    Q,
+    /// Key projection.
+    #[serde(rename = "k_proj")]
+    K,
+    /// Value projection.
+    #[serde(rename = "v_proj")]
+    V,
+    /// Attention output projection.
+    #[serde(rename = "o_proj")]
+    O,
+    /// Gate projection of the feed-forward block.
+    #[serde(rename = "gate_proj")]
+    Gate,
+    /// Up projection of the feed-forward block.
+    #[serde(rename = "up_proj")]
+    Up,
+    /// Down projection of the feed-forward block.
+    #[serde(rename = "down_proj")]
+    Down,
+}
+
+impl Module {
+    /// All seven, in forward order.
+    pub const ALL: [Self; 7] = [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
+
+    /// Name in weight files, for example `q_proj`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Q => "q_proj",
+            Self::K => "k_proj",
+            Self::V => "v_proj",
+            Self::O => "o_proj",
+            Self::Gate => "gate_proj",
+            Self::Up => "up_proj",
+            Self::Down => "down_proj",
+        }
+    }
+
+    /// Path inside a block, for example `self_attn.q_proj`.
+    pub fn path(self) -> String {
+        let block = match self {
+            Self::Q | Self::K | Self::V | Self::O => "self_attn",
+            Self::Gate | Self::Up | Self::Down => "mlp",
+        };
+        format!("{block}.{}", self.name())
+    }
+}
+
+impl From<crate::spec::TargetModule> for Module {
+    fn from(target: crate::spec::TargetModule) -> Self {
+        use crate::spec::TargetModule as Target;
+        match target {
+            Target::QProj => Self::Q,
+            Target::KProj => Self::K,
+            Target::VProj => Self::V,
+            Target::OProj => Self::O,
+            Target::GateProj => Self::Gate,
+            Target::UpProj => Self::Up,
+            Target::DownProj => Self::Down,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! One decoder for Llama, Mistral, Qwen2 and Qwen3: they differ in bias, query/key norm, head width, rope base and tying.
+//!
+//! Shapes: B batch, T new positions, S past and new positions, C hidden width, H query heads, K key/value heads, D head width, V
+//! vocabulary. Weights are plain tensors: frozen when they come from a file, trainable when the provider hands out `Var`s.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::config::{DecoderConfig, Module};
+use super::lora::LoraWeights;
+use super::ops;
+
+/// A linear layer's weights.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// `[out, in]`.
+    pub weight: Tensor,
+    /// `[out]`.
+    pub bias: Option<Tensor>,
+}
+
+/// One block.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// In the order of [`Module::ALL`].
+    pub linears: [Linear; 7],
+    /// Norm before attention, `[C]`.
+    pub input_norm: Tensor,
+    /// Norm before the feed-forward block, `[C]`.
+    pub post_attention_norm: Tensor,
+    /// Norm of each head's query and key, `[D]` (Qwen3).
+    pub qk_norm: Option<(Tensor, Tensor)>,
+}
+
+/// The model's weights and forward pass.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    /// Shape.
+    pub config: DecoderConfig,
+    /// `[V, C]`.
+    pub embedding: Tensor,
+    /// The blocks.
+    pub layers: Vec<Layer>,
+    /// Last norm, `[C]`.
+    pub final_norm: Tensor,
+    /// `[V, C]`; the embedding itself when tied.
+    pub head: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+}
+
+/// Keys and values of past positions, one pair per layer, each `[B, K, S, D]`.
+#[derive(Debug, Clone, Default)]
+pub struct KvCache {
+    /// Filled by the first forward pass.
+    pub layers: Vec<(Tensor, Tensor)>,
+}
+
+/// Where the rows of a batch stand.
+#[derive(Debug, Clone, Copy)]
+pub enum Positions<'a> {
+    /// All rows start at position 0 and are right-padded (if at all): training, where a causal mask is enough.
+    FromZero,
+    /// Position of every token, `[B, T]` u32, and the mask that is added to the scores, `[B, 1, T, S]`: generation with left padding.
+    Explicit {
+        /// `[B, T]`.
+        positions: &'a Tensor,
+        /// `[B, 1, T, S]`, 0 or minus infinity.
+        mask: &'a Tensor,
+    },
+}
+
+impl Decoder {
+    /// Builds a decoder from named weights (Hugging Face names, such as `model.layers.0.self_attn.q_proj.weight`).
+    ///
+    /// `weight(name, shape)` must give a tensor of that shape, on `device`.
+    pub fn new<E: From<candle_core::Error>>(
+        config: &DecoderConfig,
+        device: &Device,
+        mut weight: impl FnMut(&str, &[usize]) -> std::result::Result<Tensor, E>,
+    ) -> std::result::Result<Self, E> {
+        let hidden = config.hidden_size;
+        let embedding = weight("model.embed_tokens.weight", &[config.vocab_size, hidden])?;
+        let mut layers = Vec::with_capacity(config.num_hidden_layers);
+        for index in 0..config.num_hidden_layers {
+            let prefix = format!("model.layers.{index}");
+            let mut linears = Vec::with_capacity(7);
+            for (module, out, input) in config.linear_shapes() {
+                let path = format!("{prefix}.{}", module.path());
+                let has_bias = match module {
+                    Module::Q | Module::K | Module::V => config.qkv_bias,
+                    Module::O => config.output_bias,
+                    Module::Gate | Module::Up | Module::Down => config.mlp_bias,
+                };
+                linears.push(Linear {
+                    weight: weight(&format!("{path}.weight"), &[out, input])?,
+                    bias: if has_bias { Some(weight(&format!("{path}.bias"), &[out])?) } else { None },
+                });
+            }
+            let qk_norm = if config.qk_norm {
+                let query = weight(&format!("{prefix}.self_attn.q_norm.weight"), &[config.head_dim])?;
+                Some((query, weight(&format!("{prefix}.self_attn.k_norm.weight"), &[config.head_dim])?))
+            } else {
+                None
+            };
+            layers.push(Layer {
+                linears: linears.try_into().expect("seven linear layers"),
+                input_norm: weight(&format!("{prefix}.input_layernorm.weight"), &[hidden])?,
+                post_attention_norm: weight(&format!("{prefix}.post_attention_layernorm.weight"), &[hidden])?,
+                qk_norm,
+            });
+        }
+        let final_norm = weight("model.norm.weight", &[hidden])?;
+        let head = if config.tie_word_embeddings { embedding.clone() } else { weight("lm_head.weight", &[config.vocab_size, hidden])? };
+        let (cos, sin) = rope_tables(config, device)?;
+        Ok(Self { config: config.clone(), embedding, layers, final_norm, head, cos, sin })
+    }
+
+    /// The normalised last hidden states `[B, T, C]` of `tokens` `[B, T]` (u32). With a cache, `tokens` follow what it holds.
+    pub fn forward(&self, tokens: &Tensor, positions: Positions, adapter: Option<&LoraWeights>, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
+        let (b, t) = tokens.dims2()?;
+        let mut x = self.embedding.index_select(&tokens.flatten_all()?, 0)?.reshape((b, t, self.config.hidden_size))?;
+        let dtype = x.dtype();
+        let (cos, sin, mask) = self.positional(positions, t, dtype)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let normed = ops::rms_norm(&x, &layer.input_norm, self.config.rms_norm_eps)?;
+            let apply = |module: Module, input: &Tensor| layer.apply(index, module, input, adapter);
+            let query = self.heads(&apply(Module::Q, &normed)?, self.config.num_attention_heads)?;
+            let key = self.heads(&apply(Module::K, &normed)?, self.config.num_key_value_heads)?;
+            let mut value = self.heads(&apply(Module::V, &normed)?, self.config.num_key_value_heads)?;
+            let (query, key) = match &layer.qk_norm {
+                Some((q_norm, k_norm)) => (ops::rms_norm(&query, q_norm, self.config.rms_norm_eps)?, ops::rms_norm(&key, k_norm, self.config.rms_norm_eps)?),
+                None => (query, key),
+            };
+            let query = ops::rope(&query, &cos, &sin)?;
+            let mut key = ops::rope(&key, &cos, &sin)?;
+            if let Some(cache) = cache.as_deref_mut() {
+                (key, value) = cache.extend(index, key, value)?;
+            }
+            let mixed = ops::attention(&query, &key, &value, mask.as_ref())?;
+            x = (x + apply(Module::O, &mixed)?)?;
+            let normed = ops::rms_norm(&x, &layer.post_attention_norm, self.config.rms_norm_eps)?;
+            let inner = ops::swiglu(&apply(Module::Gate, &normed)?, &apply(Module::Up, &normed)?)?;
+            x = (x + apply(Module::Down, &inner)?)?;
+        }
+        ops::rms_norm(&x, &self.final_norm, self.config.rms_norm_eps)
+    }
+
+    /// Logits `[.., V]` of hidden states `[.., C]`.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        ops::linear(hidden, &self.head, None)
+    }
+
+    /// `[B, T, heads * D]` to `[B, heads, T, D]`.
+    fn heads(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
+        let (b, t, _) = x.dims3()?;
+        x.reshape((b, t, heads, self.config.head_dim))?.transpose(1, 2)?.contiguous()
+    }
+
+    fn positional(&self, positions: Positions, t: usize, dtype: DType) -> Result<(Tensor, Tensor, Option<Tensor>)> {
+        match positions {
+            Positions::FromZero => {
+                let mask = if t > 1 { Some(causal_mask(t, self.cos.device())?.to_dtype(dtype)?) } else { None };
+                Ok((self.cos.narrow(0, 0, t)?.to_dtype(dtype)?, self.sin.narrow(0, 0, t)?.to_dtype(dtype)?, mask))
+            }
+            Positions::Explicit { positions, mask } => {
+                let (b, t) = positions.dims2()?;
+                let pick = |table: &Tensor| -> Result<Tensor> {
+                    table.index_select(&positions.flatten_all()?, 0)?.reshape((b, 1, t, self.config.head_dim / 2))?.to_dtype(dtype)
+                };
+                Ok((pick(&self.cos)?, pick(&self.sin)?, Some(mask.to_dtype(dtype)?)))
+            }
+        }
+    }
+}
+
+impl Layer {
+    /// One linear layer with its bias and, if the adapter touches it, the low-rank update.
+    fn apply(&self, index: usize, module: Module, x: &Tensor, adapter: Option<&LoraWeights>) -> Result<Tensor> {
+        let linear = &self.linears[module as usize];
+        let y = ops::linear(x, &linear.weight, linear.bias.as_ref())?;
+        match adapter.map(|adapter| adapter.delta(index, module, x)).transpose()?.flatten() {
+            Some(delta) => y + delta,
+            None => Ok(y),
+        }
+    }
+}
+
+impl KvCache {
+    fn extend(&mut self, layer: usize, key: Tensor, value: Tensor) -> Result<(Tensor, Tensor)> {
+        if let Some((past_key, past_value)) = self.layers.get(layer) {
+            let joined = (Tensor::cat(&[past_key, &key], 2)?, Tensor::cat(&[past_value, &value], 2)?);
+            self.layers[layer] = joined.clone();
+            Ok(joined)
+        } else {
+            self.layers.push((key.clone(), value.clone()));
+            Ok((key, value))
+        }
+    }
+}
+
+/// `[1, 1, T, T]`: minus infinity above the diagonal.
+pub fn causal_mask(t: usize, device: &Device) -> Result<Tensor> {
+    let mask: Vec<f32> = (0..t * t).map(|i| if i % t > i / t { f32::NEG_INFINITY } else { 0.0 }).collect();
+    Tensor::from_vec(mask, (1, 1, t, t), device)
+}
+
+/// Cosines and sines `[max_position_embeddings, D/2]`; frequencies in f32 as transformers computes them.
+fn rope_tables(config: &DecoderConfig, device: &Device) -> Result<(Tensor, Tensor)> {
+    let half = config.head_dim / 2;
+    let frequencies: Vec<f32> = (0..half).map(|i| 1.0 / (config.rope_theta as f32).powf(2.0 * i as f32 / config.head_dim as f32)).collect();
+    let angles: Vec<f32> = (0..config.max_position_embeddings).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f)).collect();
+    let angles = Tensor::from_vec(angles, (config.max_position_embeddings, half), device)?;
+    Ok((angles.cos()?, angles.sin()?))
+}

@@ -1,0 +1,60 @@
+//! Low-rank updates beside frozen weights (Hu et al. 2021, arXiv 2106.09685): `y = W x + (alpha / r) B A x`.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Result, Tensor};
+
+use super::config::Module;
+
+/// The update of one linear layer. Shapes: `a` is `[r, in]`, `b` is `[out, r]`.
+#[derive(Debug, Clone)]
+pub struct LoraPair {
+    /// Down projection.
+    pub a: Tensor,
+    /// Up projection; zero in a fresh adapter.
+    pub b: Tensor,
+}
+
+/// An adapter in memory.
+#[derive(Debug, Clone)]
+pub struct LoraWeights {
+    /// By layer and module.
+    pub pairs: BTreeMap<(usize, Module), LoraPair>,
+    /// `alpha / r` (or `alpha / sqrt(r)` for rsLoRA).
+    pub scale: f64,
+    /// Dropout on the input of `a`, in training only: probability and the stream of masks.
+    pub dropout: Option<LoraDropout>,
+}
+
+/// Dropout of one training step. Masks come from the project's random streams, so that a resumed run draws the same ones.
+#[derive(Debug, Clone)]
+pub struct LoraDropout {
+    /// Probability of a zero.
+    pub probability: f64,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Number of the micro-batch over the whole training.
+    pub micro_step: u64,
+}
+
+impl LoraWeights {
+    /// `(alpha / r) B A x` for one layer's module, or nothing if the adapter does not touch it. `x` is `[.., in]`, the result `[.., out]`.
+    pub fn delta(&self, layer: usize, module: Module, x: &Tensor) -> Result<Option<Tensor>> {
+        let Some(pair) = self.pairs.get(&(layer, module)) else { return Ok(None) };
+        let x = match &self.dropout {
+            Some(dropout) if dropout.probability > 0.0 => dropout.apply(x, layer, module)?,
+            _ => x.clone(),
+        };
+        let down = super::ops::linear(&x, &pair.a, None)?;
+        Ok(Some((super::ops::linear(&down, &pair.b, None)? * self.scale)?))
+    }
+}
+
+impl LoraDropout {
+    fn apply(&self, x: &Tensor, layer: usize, module: Module) -> Result<Tensor> {
+        let mut rng = crate::rng::Rng::indexed(self.seed, &format!("lora-dropout/{layer}/{}", module.name()), self.micro_step);
+        let keep = 1.0 - self.probability;
+        let mask: Vec<f32> = (0..x.elem_count()).map(|_| if rng.chance(keep) { (1.0 / keep) as f32 } else { 0.0 }).collect();
+        x.mul(&Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)
+    }
+}

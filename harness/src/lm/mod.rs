@@ -1,0 +1,141 @@
+//! The language model: one decoder for the Llama family, its weights, tokenizer, KV cache and generation.
+//!
+//! A variant sees [`LanguageModel`] (prompt tokens in, [`Generation`] out) and nothing of tensors. The trainer sees [`decoder::Decoder`],
+//! whose forward pass is differentiable. Base weights are loaded once; a [`lora::LoraWeights`] is passed beside them, never written into
+//! them.
+
+pub mod config;
+pub mod decoder;
+pub mod lora;
+pub mod ops;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// An end-of-sequence token or a stop string.
+    Stop,
+    /// The limit of new tokens, or the context window, was reached.
+    Length,
+}
+
+/// How to decode. Greedy when `temperature` is zero.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerationConfig {
+    /// At most this many new tokens.
+    pub max_new_tokens: usize,
+    /// Zero is greedy.
+    pub temperature: f64,
+    /// Nucleus mass; one keeps every token.
+    pub top_p: f64,
+    /// The answer ends before the first of these strings.
+    pub stop: Vec<String>,
+    /// Seed of the sampling streams; each prompt's stream is also named by its own `stream` label.
+    pub seed: u64,
+    /// Generate exactly this many tokens per prompt, ignoring stop rules: the latency pass replays the accuracy pass's counts.
+    pub forced_tokens: Option<usize>,
+}
+
+/// One prompt, tokenized.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// Token ids, beginning-of-sequence included if the tokenizer adds it.
+    pub tokens: Vec<u32>,
+    /// Names the sampling stream (usually the sample id): sampled answers do not depend on batch mates.
+    pub stream: String,
+}
+
+/// What the model said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generation {
+    /// Decoded text, stop string and special tokens removed, not trimmed otherwise.
+    pub text: String,
+    /// Prompt length in tokens.
+    pub prompt_tokens: usize,
+    /// New tokens computed, the one that ended the answer included.
+    pub output_tokens: usize,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Time of the prefill, up to and including the first token. Shared by the rows of a batch.
+    pub prefill: Duration,
+    /// Time of all later tokens. Shared by the rows of a batch.
+    pub decode: Duration,
+}
+
+/// A model that answers prompts.
+pub trait LanguageModel: Send + Sync {
+    /// Token ids of a text, with the special tokens that the tokenizer adds at the start of a prompt.
+    fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ModelError>;
+
+    /// Longest sequence (prompt and answer) in tokens.
+    fn context_length(&self) -> usize;
+
+    /// One generation per prompt, in order, as one batch.
+    ///
+    /// # Errors
+    /// [`ModelError::PromptTooLong`] when a prompt leaves no room for `max_new_tokens`, or a failed tensor operation.
+    fn generate(&self, prompts: &[Prompt], adapter: Option<&lora::LoraWeights>, config: &GenerationConfig) -> Result<Vec<Generation>, ModelError>;
+
+    /// Floating-point operations of one forward pass over `new` tokens that follow `past` cached ones, logits for one position.
+    fn forward_flops(&self, past: usize, new: usize) -> f64;
+}
+
+/// What can go wrong with a model.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The folder lacks a file or one of them is unusable.
+    #[error("model folder `{path}`: {problem}")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// An architecture that the decoder does not compute.
+    #[error("model folder `{path}` has architecture `{architecture}`, which is not supported")]
+    UnsupportedArchitecture {
+        /// The folder.
+        path: String,
+        /// As named in `config.json`.
+        architecture: String,
+    },
+    /// The weights do not fit the configuration.
+    #[error("weights of `{path}`: {problem}")]
+    Weights {
+        /// The folder or file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No room for the answer.
+    #[error("a prompt of {prompt_tokens} tokens and {max_new_tokens} new ones exceed the context of {context_length}")]
+    PromptTooLong {
+        /// Prompt length.
+        prompt_tokens: usize,
+        /// Asked for.
+        max_new_tokens: usize,
+        /// Window.
+        context_length: usize,
+    },
+    /// The tokenizer refused a text.
+    #[error("tokenizer failed: {0}")]
+    Tokenizer(String),
+    /// A tensor operation failed.
+    #[error("tensor operation failed")]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl crate::diagnostic::Hint for ModelError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Folder { .. } => Some("a model folder holds `config.json`, `tokenizer.json` and `model.safetensors` (or its shards and `model.safetensors.index.json`)".into()),
+            Self::UnsupportedArchitecture { .. } => Some("supported: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM".into()),
+            Self::PromptTooLong { .. } => Some("lower `retrieval.top_k`, `retrieval.chunk.max_tokens` or `generation.max_new_tokens`".into()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The command `ragft`.
+
+fn main() {}

@@ -1,0 +1,180 @@
+//! [`RunSpec`] is what the user wrote; checking it, before any model loads, gives the plan.
+
+pub mod variant;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use variant::{ContextSource, VariantKind};
+
+/// Every setting with its default and one line on why; parsed, so that it cannot drift.
+pub const DEFAULT_SPEC: &str = include_str!("../../default-spec.toml");
+
+/// A run as written. `default-spec.toml` explains every key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default-spec.toml documents every key")]
+pub struct RunSpec {
+    pub name: String,
+    pub variants: Vec<VariantKind>,
+    pub seeds: Vec<u64>,
+    pub dataset: DatasetSpec,
+    pub model: ModelSpec,
+    pub prompt: PromptSpec,
+    pub retrieval: RetrievalSpec,
+    pub finetune: FinetuneSpec,
+    pub hybrid: HybridSpec,
+    pub generation: GenerationSpec,
+    pub measure: MeasureSpec,
+    pub cost: CostSpec,
+}
+
+macro_rules! section {
+    ($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        #[expect(missing_docs, reason = "default-spec.toml documents every key")]
+        pub struct $name { $(pub $field: $type),* }
+    };
+}
+
+macro_rules! choice {
+    ($(#[$meta:meta])* $name:ident { $($item:ident),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "snake_case")]
+        #[expect(missing_docs, reason = "default-spec.toml documents every value")]
+        pub enum $name { $($item),* }
+    };
+}
+
+section!(
+    /// `[dataset]`
+    DatasetSpec {
+        path: PathBuf,
+        format: DatasetFormat,
+        documents: PathBuf,
+        train: PathBuf,
+        test_fraction: f64,
+        limit: usize,
+        train_limit: usize,
+        overlap: OverlapPolicy,
+        columns: ColumnSpec,
+    }
+);
+section!(
+    /// `[dataset.columns]`
+    ColumnSpec {
+        id: String,
+        question: String,
+        references: String,
+        relevant: String,
+        slices: Vec<String>,
+        document_id: String,
+        title: String,
+        text: String,
+    }
+);
+section!(
+    /// `[model]`
+    ModelSpec { path: PathBuf, dtype: Dtype, device: DeviceName, max_context: usize }
+);
+section!(
+    /// `[prompt]`
+    PromptSpec { template: String, answer_prefix: String, answer_suffix: String }
+);
+section!(
+    /// `[retrieval]`
+    RetrievalSpec { embedder: PathBuf, top_k: usize, chunk: ChunkSpec, hnsw: HnswSpec }
+);
+section!(
+    /// `[retrieval.chunk]`
+    ChunkSpec { max_tokens: usize, overlap_tokens: usize }
+);
+section!(
+    /// `[retrieval.hnsw]`
+    HnswSpec { m: usize, ef_construction: usize, ef_search: usize }
+);
+section!(
+    /// `[finetune]`
+    FinetuneSpec {
+        method: FinetuneMethod,
+        rank: usize,
+        alpha: f64,
+        dropout: f64,
+        target_modules: Vec<TargetModule>,
+        epochs: f64,
+        max_steps: u64,
+        learning_rate: f64,
+        schedule: Schedule,
+        warmup_ratio: f64,
+        weight_decay: f64,
+        max_grad_norm: f64,
+        micro_batch: usize,
+        grad_accum_steps: usize,
+        max_length: usize,
+        validation_fraction: f64,
+        eval_steps: u64,
+        patience: u64,
+        checkpoint_steps: u64,
+    }
+);
+section!(
+    /// `[hybrid]`
+    HybridSpec { train_context: TrainContext }
+);
+section!(
+    /// `[generation]`
+    GenerationSpec { max_new_tokens: usize, temperature: f64, top_p: f64, stop: Vec<String>, batch_size: usize }
+);
+section!(
+    /// `[measure]`
+    MeasureSpec { latency_samples: usize, latency_repeats: u32, warmup: usize, bootstrap_resamples: usize, confidence: f64 }
+);
+section!(
+    /// `[cost]`
+    CostSpec {
+        currency: String,
+        prices_as_of: String,
+        machine_hour: f64,
+        label: f64,
+        storage_gib_month: f64,
+        storage_months: f64,
+        horizon_queries: u64,
+    }
+);
+choice!(
+    /// `dataset.format`
+    DatasetFormat { Auto, Native, Squad, Beir, Jsonl }
+);
+choice!(
+    /// `dataset.overlap`
+    OverlapPolicy { Refuse, Report }
+);
+choice!(
+    /// `model.dtype`
+    Dtype { F32 }
+);
+choice!(
+    /// `model.device`
+    DeviceName { Cpu }
+);
+choice!(
+    /// `finetune.method`
+    FinetuneMethod { Lora, Full }
+);
+choice!(
+    /// `finetune.target_modules`, by their names in weight files
+    TargetModule { QProj, KProj, VProj, OProj, GateProj, UpProj, DownProj }
+);
+choice!(
+    /// `finetune.schedule`
+    Schedule { Linear, Cosine, Constant }
+);
+choice!(
+    /// `hybrid.train_context`
+    TrainContext { None, Retrieved }
+);

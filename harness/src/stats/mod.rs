@@ -1,0 +1,16 @@
+//! Pure statistics: estimates with intervals, quantiles, paired differences.
+
+use serde::{Deserialize, Serialize};
+
+/// A mean (or another statistic) with its interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The statistic.
+    pub point: f64,
+    /// Lower end of the interval.
+    pub ci_low: f64,
+    /// Upper end of the interval.
+    pub ci_high: f64,
+    /// Number of observations behind it.
+    pub n: usize,
+}

@@ -1,0 +1,3 @@
+//! The run folder: its layout, the journal, the manifest, atomic replacement of files.
+
+pub mod row;

@@ -1,0 +1,99 @@
+//! What one line of `journal.jsonl` says.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of [`JournalRow`]'s form; a reader refuses another.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Which pass a row belongs to. The two never mix in a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Batched, every test sample.
+    Accuracy,
+    /// One query at a time, warmed up, variants interleaved.
+    Latency,
+}
+
+/// A passage as it was retrieved, best first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HitRow {
+    /// Document the passage was cut from.
+    pub document_id: String,
+    /// The passage.
+    pub chunk_id: String,
+    /// From 1.
+    pub rank: u32,
+    /// Cosine similarity; zero for passages that were given, not searched (`oracle`, `random`).
+    pub score: f32,
+    /// It fitted into the prompt.
+    pub in_prompt: bool,
+    /// Exact search has it among its first `top_k`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_exact: Option<bool>,
+}
+
+/// Nanoseconds by stage; zero where the variant has no such stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StageNs {
+    /// Embedding the question.
+    pub embed: u64,
+    /// Searching the index.
+    pub search: u64,
+    /// Building and tokenizing the prompt.
+    pub prompt: u64,
+    /// Prompt to first token.
+    pub prefill: u64,
+    /// Later tokens.
+    pub decode: u64,
+}
+
+/// One observation: a variant answered a sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JournalRow {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The plan's id.
+    pub run_id: String,
+    /// Name of the variant.
+    pub variant: String,
+    /// Training seed; the first seed of the plan for variants without training.
+    pub seed: u64,
+    /// The question.
+    pub sample_id: String,
+    /// From 0; more than one only in the latency phase.
+    pub repeat: u32,
+    /// Accuracy or latency pass.
+    pub phase: Phase,
+    /// Trimmed answer; empty when `error` is set.
+    pub answer: String,
+    /// `stop` or `length`; empty when `error` is set.
+    pub finish_reason: String,
+    /// Tokens of the whole prompt.
+    pub prompt_tokens: u32,
+    /// Tokens of the passages within it.
+    pub context_tokens: u32,
+    /// New tokens.
+    pub completion_tokens: u32,
+    /// Prompt tokens that were not computed anew.
+    pub cached_tokens: u32,
+    /// Passages, best first.
+    pub hits: Vec<HitRow>,
+    /// Passages were dropped because they did not fit.
+    pub context_cut: bool,
+    /// By metric name, for example `exact_match`; answer and retrieval metrics of this sample.
+    pub scores: BTreeMap<String, f64>,
+    /// Latency phase only; zero in the accuracy phase.
+    pub stage_ns: StageNs,
+    /// Question to first token; latency phase only.
+    pub ttft_ns: u64,
+    /// Question to last token; latency phase only.
+    pub e2e_ns: u64,
+    /// Analytic floating-point operations of the query, embedding and search included.
+    pub flops: f64,
+    /// Why there is no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}

@@ -1,0 +1,1 @@
+//! How a question becomes a prompt and an answer: the 2x2 of weights and retrieval, and the controls.
