@@ -1,0 +1,174 @@
+//! `manifest.json`: what was asked, with what, on what machine, how long each phase took, and the hash of the results.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::RunSpec;
+
+/// The manifest of one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this form.
+    pub schema_version: u32,
+    /// Hash of the plan: spec, dataset, weights, embedder. Two runs with one id must have one `result_hash` on one machine class.
+    pub run_id: String,
+    /// The spec with every default filled in.
+    pub spec: RunSpec,
+    /// The project's version.
+    pub crate_version: String,
+    /// Commit of the working directory, if it is a checkout.
+    pub git_commit: Option<String>,
+    /// UTC, ISO 8601, when the run was first started.
+    pub started_at: String,
+    /// BLAKE3 of `dataset`, `model`, `tokenizer`, `prompt`, `embedder`, `index`, `adapter/<variant>-seed<k>`.
+    pub hashes: BTreeMap<String, String>,
+    /// Where it ran.
+    pub machine: MachineRecord,
+    /// What it asked.
+    pub dataset: DatasetRecord,
+    /// What it asked of.
+    pub model: ModelRecord,
+    /// The index, if a variant retrieves.
+    pub index: Option<IndexRecord>,
+    /// One entry per trained adapter.
+    pub training: Vec<TrainingRecord>,
+    /// In the order they ran; a resumed run adds to the times.
+    pub phases: Vec<PhaseRecord>,
+    /// What a reader must know, in words: limited data, shared documents, a single seed, cut contexts.
+    pub caveats: Vec<String>,
+    /// Over everything that must not change when nothing changed; set when the run is complete.
+    pub result_hash: Option<String>,
+}
+
+/// The machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MachineRecord {
+    /// Processor name.
+    pub cpu: String,
+    /// Logical cores.
+    pub cores: usize,
+    /// Threads that the run used.
+    pub threads: usize,
+    /// Instruction sets that change results or speed, for example `avx512f`.
+    pub features: Vec<String>,
+    /// Main memory.
+    pub memory_bytes: u64,
+    /// Operating system and kernel.
+    pub os: String,
+    /// `cpu`.
+    pub device: String,
+}
+
+/// The dataset's figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatasetRecord {
+    /// Name in `dataset.toml`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its licence.
+    pub licence: String,
+    /// Where it comes from.
+    pub source: String,
+    /// Documents.
+    pub documents: usize,
+    /// Training questions in use.
+    pub train: usize,
+    /// Validation questions in use.
+    pub validation: usize,
+    /// Test questions in use.
+    pub test: usize,
+    /// Clusters among the test questions.
+    pub clusters: usize,
+    /// What each slice means.
+    pub slices: BTreeMap<String, String>,
+}
+
+/// The model's figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelRecord {
+    /// `builtin` or the folder as written.
+    pub path: String,
+    /// As in `config.json`.
+    pub architecture: String,
+    /// Weights, a tied head counted once.
+    pub parameters: u64,
+    /// Window in use.
+    pub context_length: usize,
+    /// Bytes of the weights in memory.
+    pub weight_bytes: u64,
+}
+
+/// The index's figures: what retrieval costs before the first question.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IndexRecord {
+    /// Passages.
+    pub chunks: usize,
+    /// Length of a vector.
+    pub dimension: usize,
+    /// Tokens that the embedder read.
+    pub embed_tokens: u64,
+    /// Operations of embedding the corpus.
+    pub embed_flops: f64,
+    /// Operations of building the graph: distances computed, two per dimension; counted where the index can count, else zero.
+    pub build_flops: f64,
+    /// Wall time of chunking and embedding.
+    pub embed_seconds: f64,
+    /// Wall time of building the graph.
+    pub build_seconds: f64,
+    /// CPU time of both.
+    pub cpu_seconds: f64,
+    /// Vectors, graph and texts in memory.
+    pub bytes: u64,
+    /// Passages that no search from the entry point can reach.
+    pub unreachable: usize,
+}
+
+/// What one adapter cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingRecord {
+    /// The variants that answer with it.
+    pub variants: Vec<String>,
+    /// Name of its folder under `adapters/`.
+    pub adapter: String,
+    /// Training seed.
+    pub seed: u64,
+    /// `lora` or `full`.
+    pub method: String,
+    /// Labels used, validation included.
+    pub labels: usize,
+    /// Rows left out because the prompt did not fit.
+    pub dropped: usize,
+    /// Rows whose answer was cut.
+    pub cut: usize,
+    /// Weights that were trained.
+    pub trainable_parameters: u64,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Tokens seen, padding not counted.
+    pub tokens: u64,
+    /// Analytic operations.
+    pub flops: f64,
+    /// Wall time.
+    pub seconds: f64,
+    /// CPU time.
+    pub cpu_seconds: f64,
+    /// Bytes of the adapter on disk.
+    pub bytes: u64,
+    /// Best validation loss, if one was measured.
+    pub best_eval_loss: Option<f64>,
+}
+
+/// One phase of the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhaseRecord {
+    /// `load`, `index`, `train`, `accuracy`, `latency`, `tables`, `report`.
+    pub name: String,
+    /// Wall time.
+    pub seconds: f64,
+    /// CPU time of the process.
+    pub cpu_seconds: f64,
+    /// Peak resident memory of the process when it ended, where the system tells.
+    pub peak_memory_bytes: Option<u64>,
+}
