@@ -25,6 +25,9 @@ pub struct DecoderConfig {
     pub rms_norm_eps: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
+    /// How the rotary frequencies are stretched beyond the trained window; nothing in most models.
+    #[serde(default)]
+    pub rope_scaling: Option<Llama3Scaling>,
     /// Longest sequence.
     pub max_position_embeddings: usize,
     /// The head is the embedding.
@@ -37,6 +40,37 @@ pub struct DecoderConfig {
     pub mlp_bias: bool,
     /// RMS norm on each head's query and key (Qwen3).
     pub qk_norm: bool,
+}
+
+/// Stretching of the rotary frequencies as Llama 3.1 does it: wavelengths above `original / low_freq_factor` are slowed by `factor`, those
+/// below `original / high_freq_factor` are kept, and between the two the frequency is interpolated.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Llama3Scaling {
+    /// By how much long wavelengths are stretched.
+    pub factor: f64,
+    /// Where full stretching begins.
+    pub low_freq_factor: f64,
+    /// Where stretching ends.
+    pub high_freq_factor: f64,
+    /// Context length before stretching.
+    pub original_max_position_embeddings: usize,
+}
+
+impl Llama3Scaling {
+    /// The stretched form of one frequency (radians per position).
+    pub fn stretch(&self, frequency: f32) -> f32 {
+        let (low, high) = (self.low_freq_factor as f32, self.high_freq_factor as f32);
+        let turns = self.original_max_position_embeddings as f32 * frequency / std::f32::consts::TAU;
+        let slowed = frequency / self.factor as f32;
+        if turns < low {
+            slowed
+        } else if turns > high {
+            frequency
+        } else {
+            let smooth = (turns - low) / (high - low);
+            (1.0 - smooth) * slowed + smooth * frequency
+        }
+    }
 }
 
 impl DecoderConfig {

@@ -116,7 +116,13 @@ impl Decoder {
     }
 
     /// The normalised last hidden states `[B, T, C]` of `tokens` `[B, T]` (u32). With a cache, `tokens` follow what it holds.
-    pub fn forward(&self, tokens: &Tensor, positions: Positions, adapter: Option<&LoraWeights>, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        tokens: &Tensor,
+        positions: Positions,
+        adapter: Option<&LoraWeights>,
+        mut cache: Option<&mut KvCache>,
+    ) -> Result<Tensor> {
         let (b, t) = tokens.dims2()?;
         let mut x = self.embedding.index_select(&tokens.flatten_all()?, 0)?.reshape((b, t, self.config.hidden_size))?;
         let dtype = x.dtype();
@@ -128,7 +134,9 @@ impl Decoder {
             let key = self.heads(&apply(Module::K, &normed)?, self.config.num_key_value_heads)?;
             let mut value = self.heads(&apply(Module::V, &normed)?, self.config.num_key_value_heads)?;
             let (query, key) = match &layer.qk_norm {
-                Some((q_norm, k_norm)) => (ops::rms_norm(&query, q_norm, self.config.rms_norm_eps)?, ops::rms_norm(&key, k_norm, self.config.rms_norm_eps)?),
+                Some((q_norm, k_norm)) => {
+                    (ops::rms_norm(&query, q_norm, self.config.rms_norm_eps)?, ops::rms_norm(&key, k_norm, self.config.rms_norm_eps)?)
+                }
                 None => (query, key),
             };
             let query = ops::rope(&query, &cos, &sin)?;
@@ -207,7 +215,8 @@ pub fn causal_mask(t: usize, device: &Device) -> Result<Tensor> {
 /// Cosines and sines `[max_position_embeddings, D/2]`; frequencies in f32 as transformers computes them.
 fn rope_tables(config: &DecoderConfig, device: &Device) -> Result<(Tensor, Tensor)> {
     let half = config.head_dim / 2;
-    let frequencies: Vec<f32> = (0..half).map(|i| 1.0 / (config.rope_theta as f32).powf(2.0 * i as f32 / config.head_dim as f32)).collect();
+    let plain = (0..half).map(|i| 1.0 / (config.rope_theta as f32).powf(2.0 * i as f32 / config.head_dim as f32));
+    let frequencies: Vec<f32> = plain.map(|f| config.rope_scaling.map_or(f, |scaling| scaling.stretch(f))).collect();
     let angles: Vec<f32> = (0..config.max_position_embeddings).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f)).collect();
     let angles = Tensor::from_vec(angles, (config.max_position_embeddings, half), device)?;
     Ok((angles.cos()?, angles.sin()?))

@@ -78,7 +78,12 @@ pub trait LanguageModel: Send + Sync {
     ///
     /// # Errors
     /// [`ModelError::PromptTooLong`] when a prompt leaves no room for `max_new_tokens`, or a failed tensor operation.
-    fn generate(&self, prompts: &[Prompt], adapter: Option<&lora::LoraWeights>, config: &GenerationConfig) -> Result<Vec<Generation>, ModelError>;
+    fn generate(
+        &self,
+        prompts: &[Prompt],
+        adapter: Option<&lora::LoraWeights>,
+        config: &GenerationConfig,
+    ) -> Result<Vec<Generation>, ModelError>;
 
     /// Floating-point operations of one forward pass over `new` tokens that follow `past` cached ones, logits for one position.
     fn forward_flops(&self, past: usize, new: usize) -> f64;
