@@ -2,7 +2,22 @@
 //!
 //! Shapes: B rows of a micro-batch, T positions, V vocabulary, r rank.
 
+pub mod batch;
+pub mod checkpoint;
+pub mod error;
+pub mod flops;
+mod muon;
+pub mod objective;
+pub mod optimizer;
+pub mod schedule;
+mod tensors;
+#[cfg(test)]
+mod testing;
+pub mod trainer;
+
 use serde::{Deserialize, Serialize};
+
+pub use error::TrainingError;
 
 /// One row to train on.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +35,11 @@ pub trait BatchSource: Send + Sync {
 
     /// Number of optimizer steps.
     fn steps(&self) -> u64;
+
+    /// Passes over the training examples after `step` steps; a source without passes counts itself as one.
+    fn epoch(&self, step: u64) -> f64 {
+        step as f64 / self.steps().max(1) as f64
+    }
 }
 
 /// One line of `training.jsonl`: one optimizer step.
