@@ -1,78 +1,61 @@
 //! The decoder's operations, every one differentiable. candle's own fused rms-norm, rope and softmax have no backward pass and cut the
 //! graph silently, so none of them is used here.
 //!
+//! f32 tensors in main memory take hand-written kernels, one file each, with hand-written backward passes; everything else goes through
+//! [`reference`], the same formulas composed of candle's operations, which is also what the kernels are tested against. Results do not
+//! depend on the number of threads.
+//!
 //! Shapes: B batch, T new positions, S past and new positions, C hidden width, H query heads, K key/value heads, D head width.
 
-use candle_core::{D, DType, Result, Tensor};
+mod cross_entropy;
+mod gemm;
+mod linear;
+pub mod reference;
+mod rms_norm;
+mod rope;
+mod simd;
+mod softmax;
+mod storage;
+mod swiglu;
 
-/// `x W^T + b`. `x` is `[.., in]`, `weight` `[out, in]`, `bias` `[out]`.
+#[cfg(test)]
+mod check;
+
+use candle_core::{Result, Tensor};
+
+/// `x W^T + b`. `x` is `[.., in]`, `weight` `[out, in]`, `bias` `[out]`. Weights that are no variables, and depend on none, get no gradient.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (out, input) = weight.dims2()?;
-    let dims = x.dims();
-    let rows = x.elem_count() / input;
-    let mut shape = dims.to_vec();
-    *shape.last_mut().expect("a tensor with a last dimension") = out;
-    let y = x.reshape((rows, input))?.matmul(&weight.t()?)?.reshape(shape)?;
-    match bias {
-        Some(bias) => y.broadcast_add(bias),
-        None => Ok(y),
-    }
+    linear::linear(x, weight, bias)
 }
 
 /// `x / sqrt(mean(x^2) + eps) * weight` over the last dimension (Zhang and Sennrich 2019), computed in f32.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    let dtype = x.dtype();
-    let x = x.to_dtype(DType::F32)?;
-    let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
-    let normed = x.broadcast_div(&(mean_square + eps)?.sqrt()?)?;
-    normed.to_dtype(dtype)?.broadcast_mul(weight)
+    rms_norm::rms_norm(x, weight, eps)
 }
 
 /// Rotary embedding of `x` `[B, H, T, D]`, half-split pairs (as in transformers). `cos` and `sin` are `[T, D/2]` or `[B, 1, T, D/2]`.
 pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    let half = x.dim(D::Minus1)? / 2;
-    let (left, right) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
-    let turned_left = (left.broadcast_mul(cos)? - right.broadcast_mul(sin)?)?;
-    let turned_right = (right.broadcast_mul(cos)? + left.broadcast_mul(sin)?)?;
-    Tensor::cat(&[turned_left, turned_right], D::Minus1)
+    rope::rope(x, cos, sin)
 }
 
 /// Softmax over the last dimension, in f32.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    let dtype = x.dtype();
-    let x = x.to_dtype(DType::F32)?;
-    let shifted = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?;
-    let exp = shifted.exp()?;
-    exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?.to_dtype(dtype)
+    softmax::softmax(x)
 }
 
 /// Grouped-query attention. `q` is `[B, H, T, D]`, `k` and `v` are `[B, K, S, D]`, `mask` (added to the scores) `[1 or B, 1, T, S]`; the
-/// result is `[B, T, H * D]`. Keys are not repeated: the query heads of a group are stacked along the positions.
+/// result is `[B, T, H * D]`.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    let (b, heads, t, d) = q.dims4()?;
-    let (_, kv_heads, s, _) = k.dims4()?;
-    let group = heads / kv_heads;
-    let q = (q.contiguous()? * (1.0 / (d as f64).sqrt()))?.reshape((b, kv_heads, group * t, d))?;
-    let mut scores = q.matmul(&k.transpose(2, 3)?.contiguous()?)?;
-    if let Some(mask) = mask {
-        scores = scores.reshape((b, kv_heads, group, t, s))?.broadcast_add(&mask.unsqueeze(1)?)?.reshape((b, kv_heads, group * t, s))?;
-    }
-    let mixed = softmax(&scores)?.matmul(&v.contiguous()?)?;
-    mixed.reshape((b, heads, t, d))?.transpose(1, 2)?.contiguous()?.reshape((b, t, heads * d))
+    reference::attention(q, k, v, mask)
 }
 
 /// `silu(gate) * up`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    gate.silu()? * up
+    swiglu::swiglu(gate, up)
 }
 
 /// Weighted mean cross-entropy. `logits` is `[N, V]`, `targets` `[N]` (u32), `weights` `[N]` (f32); the result is the scalar
 /// `sum(w * -log p[target]) / normaliser`.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, weights: &Tensor, normaliser: f64) -> Result<Tensor> {
-    let logits = logits.to_dtype(DType::F32)?;
-    let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
-    let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-    let picked = shifted.gather(&targets.unsqueeze(1)?, 1)?;
-    let losses = (log_sum - picked)?.squeeze(1)?;
-    (losses * weights)?.sum_all()? * (1.0 / normaliser)
+    cross_entropy::cross_entropy(logits, targets, weights, normaliser)
 }

@@ -1,0 +1,88 @@
+//! Rotary embedding. The backward pass turns the gradient by minus the angle.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+use super::simd::{for_row_chunks, vectorized};
+use super::storage::{floats, read, supported};
+
+/// See [`super::rope`].
+pub(super) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let (b, _, t, d) = x.dims4()?;
+    let tables: [&[usize]; 3] = [&[t, d / 2], &[1, 1, t, d / 2], &[b, 1, t, d / 2]];
+    let known = cos.dims() == sin.dims() && tables.contains(&cos.dims());
+    if !supported(&[x, cos, sin]) || !known || d % 2 == 1 || cos.track_op() || sin.track_op() {
+        return super::reference::rope(x, cos, sin);
+    }
+    x.contiguous()?.apply_op1(Rope { cos: cos.contiguous()?, sin: sin.contiguous()?, direction: 1.0 })
+}
+
+struct Rope {
+    cos: Tensor,
+    sin: Tensor,
+    /// 1 forward, -1 backward.
+    direction: f32,
+}
+
+impl CustomOp1 for Rope {
+    fn name(&self) -> &'static str {
+        "rope"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, heads, t, d) = layout.shape().dims4()?;
+        let x = floats(x, layout)?;
+        let (cos, sin) = (read(&self.cos), read(&self.sin));
+        let (cos, sin) = (cos.floats()?, sin.floats()?);
+        let one_table = cos.len() == t * d / 2;
+        let mut y = vec![0.0; x.len()];
+        for_row_chunks(&mut y, d, |first, y| {
+            for (offset, y) in y.chunks_exact_mut(d).enumerate() {
+                let row = first + offset;
+                let position = if one_table { row % t } else { row / (heads * t) * t + row % t };
+                let table = position * (d / 2)..(position + 1) * (d / 2);
+                let (x, cos, sin) = (&x[row * d..(row + 1) * d], &cos[table.clone()], &sin[table]);
+                vectorized(
+                    #[inline(always)]
+                    || turn(x, cos, sin, self.direction, y),
+                );
+            }
+        });
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, _x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let back = Self { cos: self.cos.clone(), sin: self.sin.clone(), direction: -self.direction };
+        Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&back)?))
+    }
+}
+
+/// Turns the pairs `(x[i], x[i + d/2])`.
+#[inline(always)]
+fn turn(x: &[f32], cos: &[f32], sin: &[f32], direction: f32, y: &mut [f32]) {
+    let (left, right) = x.split_at(cos.len());
+    let (y_left, y_right) = y.split_at_mut(cos.len());
+    for i in 0..cos.len().min(sin.len()) {
+        let sin = direction * sin[i];
+        y_left[i] = left[i] * cos[i] - right[i] * sin;
+        y_right[i] = right[i] * cos[i] + left[i] * sin;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::Case;
+    use super::super::reference;
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_tables_agree_with_the_reference() {
+        for (b, h, t, d) in [(1, 1, 1, 2), (2, 3, 5, 6), (3, 4, 70, 34)] {
+            let case = Case::new(&[&[b, h, t, d]]);
+            for table in [&[t, d / 2][..], &[b, 1, t, d / 2], &[1, 1, t, d / 2]] {
+                let angle = case.constant(table);
+                let (cos, sin) = (angle.cos().unwrap(), angle.sin().unwrap());
+                case.check(|t| rope(&t[0], &cos, &sin), |t| reference::rope(&t[0], &cos, &sin));
+            }
+        }
+    }
+}
