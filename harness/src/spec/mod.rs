@@ -1,5 +1,7 @@
 //! [`RunSpec`] is what the user wrote; checking it, before any model loads, gives the plan.
 
+mod check;
+mod read;
 pub mod variant;
 
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use check::check;
+pub use read::{Override, SpecError, SpecProblem, read, schema};
 pub use variant::{ContextSource, VariantKind};
 
 /// Every setting with its default and one line on why; parsed, so that it cannot drift.

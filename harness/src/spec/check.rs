@@ -1,0 +1,133 @@
+//! Values that parse but mean nothing, found before any file of the run is opened.
+
+use super::read::SpecProblem;
+use super::{RunSpec, VariantKind};
+
+struct Checker(Vec<SpecProblem>);
+
+impl Checker {
+    fn require(&mut self, holds: bool, key: &str, message: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(SpecProblem { key: key.to_owned(), line: None, message: message() });
+        }
+    }
+
+    fn at_least_one(&mut self, value: usize, key: &str) {
+        self.require(value >= 1, key, || "is 0, expected at least 1".into());
+    }
+
+    fn within(&mut self, value: f64, low: f64, high: f64, key: &str) {
+        self.require((low..=high).contains(&value), key, || format!("is {value}, expected {low} to {high}"));
+    }
+}
+
+/// Everything wrong with the values of a spec, none of which needs a file to be seen.
+pub fn check(spec: &RunSpec) -> Vec<SpecProblem> {
+    let mut checker = Checker(Vec::new());
+    check_top(spec, &mut checker);
+    check_retrieval(spec, &mut checker);
+    check_finetune(spec, &mut checker);
+    check_measure(spec, &mut checker);
+    checker.0
+}
+
+fn check_top(spec: &RunSpec, checker: &mut Checker) {
+    checker.require(!spec.name.is_empty(), "name", || "is empty".into());
+    checker.require(!spec.variants.is_empty(), "variants", || format!("is empty, expected some of {}", names()));
+    let mut variants = spec.variants.clone();
+    variants.sort_unstable();
+    checker.require(variants.windows(2).all(|pair| pair[0] != pair[1]), "variants", || "names a variant twice".into());
+    let mut seeds = spec.seeds.clone();
+    seeds.sort_unstable();
+    checker.require(!seeds.is_empty(), "seeds", || "is empty, expected at least one".into());
+    checker.require(seeds.windows(2).all(|pair| pair[0] != pair[1]), "seeds", || "names a seed twice".into());
+    checker.require(seeds.iter().all(|&seed| i64::try_from(seed).is_ok()), "seeds", || "holds a negative or too large seed".into());
+    checker.within(spec.dataset.test_fraction, 0.01, 0.99, "dataset.test_fraction");
+    checker.at_least_one(spec.generation.max_new_tokens, "generation.max_new_tokens");
+    checker.at_least_one(spec.generation.batch_size, "generation.batch_size");
+    checker.within(spec.generation.temperature, 0.0, 10.0, "generation.temperature");
+    checker.require(spec.generation.top_p > 0.0 && spec.generation.top_p <= 1.0, "generation.top_p", || {
+        format!("is {}, expected more than 0 and at most 1", spec.generation.top_p)
+    });
+    checker.require(spec.generation.stop.iter().all(|stop| !stop.is_empty()), "generation.stop", || "holds an empty string".into());
+}
+
+fn names() -> String {
+    VariantKind::ALL.map(VariantKind::name).join(", ")
+}
+
+fn check_retrieval(spec: &RunSpec, checker: &mut Checker) {
+    let retrieval = &spec.retrieval;
+    checker.at_least_one(retrieval.top_k, "retrieval.top_k");
+    checker.at_least_one(retrieval.chunk.max_tokens, "retrieval.chunk.max_tokens");
+    checker.require(retrieval.chunk.overlap_tokens < retrieval.chunk.max_tokens, "retrieval.chunk.overlap_tokens", || {
+        format!("is {}, expected less than chunk.max_tokens ({})", retrieval.chunk.overlap_tokens, retrieval.chunk.max_tokens)
+    });
+    checker.require((2..=256).contains(&retrieval.hnsw.m), "retrieval.hnsw.m", || format!("is {}, expected 2 to 256", retrieval.hnsw.m));
+    checker.require(retrieval.hnsw.ef_construction >= retrieval.hnsw.m, "retrieval.hnsw.ef_construction", || {
+        format!("is {}, expected at least m ({})", retrieval.hnsw.ef_construction, retrieval.hnsw.m)
+    });
+    checker.require(retrieval.hnsw.ef_search >= retrieval.top_k, "retrieval.hnsw.ef_search", || {
+        format!("is {}, expected at least top_k ({})", retrieval.hnsw.ef_search, retrieval.top_k)
+    });
+}
+
+fn check_finetune(spec: &RunSpec, checker: &mut Checker) {
+    let finetune = &spec.finetune;
+    checker.require((1..=256).contains(&finetune.rank), "finetune.rank", || format!("is {}, expected 1 to 256", finetune.rank));
+    checker.require(finetune.alpha > 0.0, "finetune.alpha", || format!("is {}, expected more than 0", finetune.alpha));
+    checker.require((0.0..1.0).contains(&finetune.dropout), "finetune.dropout", || format!("is {}, expected 0 to below 1", finetune.dropout));
+    checker.require(!finetune.target_modules.is_empty(), "finetune.target_modules", || "is empty, expected at least one module".into());
+    checker.require(finetune.epochs > 0.0 && finetune.epochs.is_finite(), "finetune.epochs", || {
+        format!("is {}, expected more than 0", finetune.epochs)
+    });
+    checker.require(finetune.learning_rate > 0.0 && finetune.learning_rate.is_finite(), "finetune.learning_rate", || {
+        format!("is {}, expected more than 0", finetune.learning_rate)
+    });
+    checker.within(finetune.warmup_ratio, 0.0, 1.0, "finetune.warmup_ratio");
+    checker.within(finetune.validation_fraction, 0.0, 0.9, "finetune.validation_fraction");
+    checker.require(finetune.weight_decay >= 0.0, "finetune.weight_decay", || format!("is {}, expected 0 or more", finetune.weight_decay));
+    checker.require(finetune.max_grad_norm >= 0.0, "finetune.max_grad_norm", || format!("is {}, expected 0 or more", finetune.max_grad_norm));
+    checker.at_least_one(finetune.micro_batch, "finetune.micro_batch");
+    checker.at_least_one(finetune.grad_accum_steps, "finetune.grad_accum_steps");
+    checker.require(finetune.max_length >= 2, "finetune.max_length", || format!("is {}, expected at least 2", finetune.max_length));
+    checker.require(finetune.checkpoint_steps >= 1, "finetune.checkpoint_steps", || "is 0, expected at least 1".into());
+}
+
+fn check_measure(spec: &RunSpec, checker: &mut Checker) {
+    let measure = &spec.measure;
+    checker.require(measure.latency_repeats >= 1, "measure.latency_repeats", || "is 0, expected at least 1".into());
+    checker.require(measure.bootstrap_resamples >= 100, "measure.bootstrap_resamples", || {
+        format!("is {}, expected at least 100", measure.bootstrap_resamples)
+    });
+    checker.within(measure.confidence, 0.5, 0.999, "measure.confidence");
+    for (value, key) in [
+        (spec.cost.machine_hour, "cost.machine_hour"),
+        (spec.cost.label, "cost.label"),
+        (spec.cost.storage_gib_month, "cost.storage_gib_month"),
+        (spec.cost.storage_months, "cost.storage_months"),
+    ] {
+        checker.require(value >= 0.0 && value.is_finite(), key, || format!("is {value}, expected 0 or more"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::*;
+
+    fn keys(text: &str) -> Vec<String> {
+        check(&read(text, &[]).unwrap()).into_iter().map(|problem| problem.key).collect()
+    }
+
+    #[test]
+    fn the_default_spec_is_sound() {
+        assert_eq!(keys(""), [""; 0]);
+    }
+
+    #[test]
+    fn senseless_values_are_all_listed() {
+        let text = "variants = [\"rag\", \"rag\"]\nseeds = []\n[retrieval]\ntop_k = 0\n[finetune]\nrank = 0\n[measure]\nconfidence = 2.0\n";
+        assert_eq!(keys(text), ["variants", "seeds", "retrieval.top_k", "finetune.rank", "measure.confidence"]);
+    }
+}
