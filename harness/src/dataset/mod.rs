@@ -2,6 +2,31 @@
 //!
 //! A reader turns a file or folder into a [`Dataset`]; [`Dataset`] is only ever seen checked: ids are unique, every question has a
 //! reference or says that it has no answer, every relevant id names a document. This module reads and checks; it scores nothing.
+//!
+//! A new format is one file here with a `read` that fills a `check::Raw`, and a line in `load::read`.
+
+mod beir;
+mod check;
+mod error;
+mod files;
+mod jsonl;
+mod load;
+mod native;
+mod overlap;
+mod row;
+mod split;
+mod squad;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use error::{At, DatasetError, Place, Problem};
+pub use files::Files;
+pub use load::{Examination, check, content_hash, load, load_from};
+pub use overlap::{Overlap, OverlapKind};
+pub use summary::{Lengths, SplitSummary, Summary, summary};
+pub use write::write_native;
 
 use std::collections::BTreeMap;
 
@@ -29,7 +54,7 @@ pub struct Sample {
     pub id: String,
     /// As put to the model.
     pub question: String,
-    /// Accepted answers; empty exactly when `answerable` is false.
+    /// Accepted answers. Empty when `answerable` is false, and in sets that are `retrieval_only`, whose answer metrics are not measured.
     #[serde(default)]
     pub references: Vec<String>,
     /// Ids of the documents that hold the answer; empty when the set has no relevance labels for it.
@@ -87,10 +112,17 @@ pub struct Dataset {
     pub validation: Vec<Sample>,
     /// Never empty.
     pub test: Vec<Sample>,
-    /// BLAKE3 of every file read, over path-independent content.
+    /// BLAKE3 of documents and splits before any limit: see [`content_hash`].
     pub hash: String,
     /// What a reader of the report must know, for example documents shared by train and test.
     pub notes: Vec<String>,
+}
+
+impl Dataset {
+    /// The splits in order: train, validation, test.
+    pub fn splits(&self) -> [(Split, &[Sample]); 3] {
+        [(Split::Train, &self.train), (Split::Validation, &self.validation), (Split::Test, &self.test)]
+    }
 }
 
 /// What a dataset says of itself.
@@ -98,6 +130,7 @@ pub struct Dataset {
 #[serde(deny_unknown_fields)]
 pub struct DatasetInfo {
     /// Short name.
+    #[serde(default)]
     pub name: String,
     /// Version of the data, not of the format.
     #[serde(default)]
@@ -108,6 +141,9 @@ pub struct DatasetInfo {
     /// Where it comes from.
     #[serde(default)]
     pub source: String,
+    /// Questions have no references: only retrieval is measured.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retrieval_only: bool,
     /// What each slice means, by slice name.
     #[serde(default)]
     pub slices: BTreeMap<String, String>,

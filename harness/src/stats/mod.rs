@@ -1,6 +1,12 @@
 //! Pure statistics: estimates with intervals, quantiles, paired differences.
+//!
+//! What has no observations has no estimate (`None`, shown as "not measured"), never a zero.
+
+mod quantile;
 
 use serde::{Deserialize, Serialize};
+
+pub use quantile::{quantile, quantile_interval};
 
 /// A mean (or another statistic) with its interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
