@@ -22,6 +22,7 @@ pub(crate) fn config() -> DecoderConfig {
         head_dim: 6,
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         max_position_embeddings: 64,
         tie_word_embeddings: false,
         qkv_bias: true,

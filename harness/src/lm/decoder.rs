@@ -144,7 +144,10 @@ impl Decoder {
             if let Some(cache) = cache.as_deref_mut() {
                 (key, value) = cache.extend(index, key, value)?;
             }
-            let mixed = ops::attention(&query, &key, &value, mask.as_ref())?;
+            let mixed = match &mask {
+                Some(mask) => ops::attention(&query, &key, &value, Some(mask))?,
+                None => ops::attention_causal(&query, &key, &value)?,
+            };
             x = (x + apply(Module::O, &mixed)?)?;
             let normed = ops::rms_norm(&x, &layer.post_attention_norm, self.config.rms_norm_eps)?;
             let inner = ops::swiglu(&apply(Module::Gate, &normed)?, &apply(Module::Up, &normed)?)?;
@@ -167,8 +170,7 @@ impl Decoder {
     fn positional(&self, positions: Positions, t: usize, dtype: DType) -> Result<(Tensor, Tensor, Option<Tensor>)> {
         match positions {
             Positions::FromZero => {
-                let mask = if t > 1 { Some(causal_mask(t, self.cos.device())?.to_dtype(dtype)?) } else { None };
-                Ok((self.cos.narrow(0, 0, t)?.to_dtype(dtype)?, self.sin.narrow(0, 0, t)?.to_dtype(dtype)?, mask))
+                Ok((self.cos.narrow(0, 0, t)?.to_dtype(dtype)?, self.sin.narrow(0, 0, t)?.to_dtype(dtype)?, None))
             }
             Positions::Explicit { positions, mask } => {
                 let (b, t) = positions.dims2()?;
@@ -204,12 +206,6 @@ impl KvCache {
             Ok((key, value))
         }
     }
-}
-
-/// `[1, 1, T, T]`: minus infinity above the diagonal.
-pub fn causal_mask(t: usize, device: &Device) -> Result<Tensor> {
-    let mask: Vec<f32> = (0..t * t).map(|i| if i % t > i / t { f32::NEG_INFINITY } else { 0.0 }).collect();
-    Tensor::from_vec(mask, (1, 1, t, t), device)
 }
 
 /// Cosines and sines `[max_position_embeddings, D/2]`; frequencies in f32 as transformers computes them.

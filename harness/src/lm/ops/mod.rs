@@ -7,7 +7,9 @@
 //!
 //! Shapes: B batch, T new positions, S past and new positions, C hidden width, H query heads, K key/value heads, D head width.
 
+mod attention;
 mod cross_entropy;
+mod decode;
 mod gemm;
 mod linear;
 pub mod reference;
@@ -23,7 +25,7 @@ mod check;
 
 use candle_core::{Result, Tensor};
 
-/// `x W^T + b`. `x` is `[.., in]`, `weight` `[out, in]`, `bias` `[out]`. Weights that are no variables, and depend on none, get no gradient.
+/// `x W^T + b`. `x` is `[.., in]`, `weight` `[out, in]`, `bias` `[out]`. Weights that are no variables and depend on none get no gradient.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     linear::linear(x, weight, bias)
 }
@@ -46,7 +48,12 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 /// Grouped-query attention. `q` is `[B, H, T, D]`, `k` and `v` are `[B, K, S, D]`, `mask` (added to the scores) `[1 or B, 1, T, S]`; the
 /// result is `[B, T, H * D]`.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    reference::attention(q, k, v, mask)
+    attention::attention(q, k, v, mask)
+}
+
+/// [`attention`] in which a query sees its own position and the earlier ones; the last query stands at the last key.
+pub fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    attention::attention_causal(q, k, v)
 }
 
 /// `silu(gate) * up`.

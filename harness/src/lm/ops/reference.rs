@@ -59,6 +59,14 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> R
     mixed.reshape((b, heads, t, d))?.transpose(1, 2)?.contiguous()?.reshape((b, t, heads * d))
 }
 
+/// Attention to one's own position and earlier ones, when the last query stands at the last key.
+pub fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let (t, s) = (q.dim(2)?, k.dim(2)?);
+    let mask: Vec<f32> = (0..t * s).map(|i| if i % s + t > i / s + s { f32::NEG_INFINITY } else { 0.0 }).collect();
+    let mask = Tensor::from_vec(mask, (1, 1, t, s), q.device())?.to_dtype(q.dtype())?;
+    attention(q, k, v, Some(&mask))
+}
+
 /// `silu(gate) * up`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.silu()? * up

@@ -1,4 +1,4 @@
-//! RMS norm. With `inv = 1 / sqrt(mean(x^2) + eps)`: `y = inv w x`, `dx = inv w g - x inv^3 / d sum(x w g)`, `dw = sum over rows of inv x g`.
+//! RMS norm. With `inv = 1 / sqrt(mean(x^2) + eps)`: `y = inv w x`, `dx = inv w g - x inv^3 / d sum(x w g)`, `dw = sum over rows inv x g`.
 //! `inv` is computed anew in the backward pass: the row is in the cache anyway, and nothing has to be kept.
 
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};

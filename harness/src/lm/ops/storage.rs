@@ -33,6 +33,11 @@ impl<S: Deref<Target = Storage>> Reader<'_, S> {
         floats(self.cpu()?, self.layout)
     }
 
+    /// Its elements from the first one on, whatever the strides.
+    pub(super) fn from_start(&self) -> Result<&[f32]> {
+        Ok(&self.cpu()?.as_slice::<f32>()?[self.layout.start_offset()..])
+    }
+
     fn cpu(&self) -> Result<&CpuStorage> {
         match &*self.storage {
             Storage::Cpu(storage) => Ok(storage),

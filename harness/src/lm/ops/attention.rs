@@ -1,0 +1,378 @@
+//! Grouped-query attention, one block of query rows at a time: the scores of a whole sequence never stand in memory together, and no key
+//! or value is copied. `p = softmax(q k^T / sqrt(D))`, `o = p v`; with `g` the gradient of `o`: `dv = p^T g`, `dp = g v^T`,
+//! `ds = p (dp - rowdot(g, o)) / sqrt(D)`, `dq = ds k`, `dk = ds^T q` (as in FlashAttention, Dao et al. 2022, but with whole rows of keys).
+//! The backward pass computes `p` anew, so nothing but `o` is kept between the passes.
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::decode::{Rows, Step, attend};
+use super::gemm::{Matrix, Target, gemm};
+use super::simd::{dot, vectorized};
+use super::softmax::normalize;
+use super::storage::{read, supported, tensor_like};
+
+/// Query rows in a block.
+const BLOCK: usize = 64;
+
+/// See [`super::attention_causal`].
+pub(super) fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    if !applies(q, k, v)? || q.dim(2)? > k.dim(2)? {
+        return super::reference::attention_causal(q, k, v);
+    }
+    q.apply_op3(k, v, Attention { visible: Visible::Past })
+}
+
+/// See [`super::attention`]. The kernel serves generation, where there is no graph.
+pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    let tracked = [q, k, v].iter().any(|tensor| tensor.track_op());
+    if tracked || !applies(q, k, v)? || mask.is_some_and(|mask| !supported(&[mask])) {
+        return super::reference::attention(q, k, v, mask);
+    }
+    let visible = match mask {
+        None => Visible::All,
+        Some(mask) => {
+            let (b, t, s) = (q.dim(0)?, q.dim(2)?, k.dim(2)?);
+            if mask.dims() != [1, 1, t, s] && mask.dims() != [b, 1, t, s] {
+                bail!("an attention mask of shape {:?} for {b} rows, {t} queries and {s} keys", mask.dims())
+            }
+            Visible::Mask(mask.contiguous()?)
+        }
+    };
+    q.apply_op3_no_bwd(k, v, &Attention { visible })
+}
+
+/// Whether the shapes belong together and the elements of every head lie side by side.
+fn applies(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<bool> {
+    let (b, heads, _, d) = q.dims4()?;
+    let (k_b, kv_heads, _, k_d) = k.dims4()?;
+    if k.dims() != v.dims() || k_b != b || k_d != d || kv_heads == 0 || heads % kv_heads != 0 {
+        bail!("attention of queries {:?}, keys {:?} and values {:?}", q.dims(), k.dims(), v.dims())
+    }
+    Ok(supported(&[q, k, v]) && [q, k, v].iter().all(|tensor| tensor.stride()[3] == 1 && tensor.elem_count() > 0))
+}
+
+/// Which keys a query sees.
+enum Visible {
+    /// All of them.
+    All,
+    /// Those up to its own position, when the last query stands at the last key.
+    Past,
+    /// Scores are added to, `[1 or B, 1, T, S]`.
+    Mask(Tensor),
+}
+
+/// The vectors of every head, read in place from a tensor `[B, heads, rows, D]` whose last stride is one.
+#[derive(Clone, Copy)]
+struct Heads<'a> {
+    data: &'a [f32],
+    rows: usize,
+    width: usize,
+    strides: [usize; 3],
+}
+
+impl<'a> Heads<'a> {
+    fn new(data: &'a [f32], dims: &[usize], strides: &[usize]) -> Self {
+        Self { data, rows: dims[2], width: dims[3], strides: [strides[0], strides[1], strides[2]] }
+    }
+
+    fn of(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+        Ok(Self::new(&storage.as_slice::<f32>()?[layout.start_offset()..], layout.dims(), layout.stride()))
+    }
+
+    /// Rows `first..first + count` of a head.
+    fn rows(&self, batch: usize, head: usize, first: usize, count: usize) -> Matrix<'a> {
+        let start = batch * self.strides[0] + head * self.strides[1] + first * self.strides[2];
+        Matrix::strided(&self.data[start..], count, self.width, self.strides[2])
+    }
+
+    /// The first row of a head.
+    fn row(&self, batch: usize, head: usize) -> &'a [f32] {
+        &self.data[batch * self.strides[0] + head * self.strides[1]..][..self.width]
+    }
+}
+
+/// Queries, keys and values of one call.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    q: Heads<'a>,
+    k: Heads<'a>,
+    v: Heads<'a>,
+    heads: usize,
+    kv_heads: usize,
+}
+
+impl<'a> Inputs<'a> {
+    fn scale(&self) -> f32 {
+        1.0 / (self.q.width as f32).sqrt()
+    }
+
+    /// Query heads that share a key head.
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// Keys that the causal query row sees.
+    fn seen(&self, row: usize) -> usize {
+        self.k.rows - self.q.rows + row + 1
+    }
+
+    /// Causal probabilities of `count` query rows, `[count, seen(last row)]`.
+    fn causal_probabilities(&self, batch: usize, head: usize, first: usize, count: usize, p: &mut Vec<f32>) -> usize {
+        let keys = self.seen(first + count - 1);
+        self.scores(batch, head, first, count, keys, p);
+        vectorized(
+            #[inline(always)]
+            || {
+                for (offset, row) in p.chunks_exact_mut(keys).enumerate() {
+                    let (seen, hidden) = row.split_at_mut(self.seen(first + offset));
+                    normalize(seen);
+                    hidden.fill(0.0);
+                }
+            },
+        );
+        keys
+    }
+
+    /// The single query position of a sequence.
+    fn step(&self, batch: usize) -> Step<'a> {
+        let rows = |heads: &Heads<'a>| {
+            let rows = |head| Rows {
+                data: &heads.data[batch * heads.strides[0] + head * heads.strides[1]..],
+                width: heads.width,
+                stride: heads.strides[2],
+            };
+            (0..self.kv_heads).map(rows).collect()
+        };
+        let queries = (0..self.heads).map(|head| self.q.row(batch, head)).collect();
+        Step { queries, keys: rows(&self.k), values: rows(&self.v), count: self.k.rows }
+    }
+
+    /// Scaled scores of `count` query rows against the first `keys` keys.
+    fn scores(&self, batch: usize, head: usize, first: usize, count: usize, keys: usize, scores: &mut Vec<f32>) {
+        scores.resize(count * keys, 0.0);
+        let k = self.k.rows(batch, head / self.group(), 0, keys);
+        gemm(Target::serial(scores, keys), self.scale(), self.q.rows(batch, head, first, count), k.t());
+    }
+}
+
+struct Attention {
+    visible: Visible,
+}
+
+impl CustomOp3 for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        ql: &Layout,
+        k: &CpuStorage,
+        kl: &Layout,
+        v: &CpuStorage,
+        vl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ([b, heads, t, d], kv_heads) = ([ql.dims()[0], ql.dims()[1], ql.dims()[2], ql.dims()[3]], kl.dims()[1]);
+        let inputs = Inputs { q: Heads::of(q, ql)?, k: Heads::of(k, kl)?, v: Heads::of(v, vl)?, heads, kv_heads };
+        let mask = if let Visible::Mask(mask) = &self.visible { Some(read(mask)) } else { None };
+        let mask = mask.as_ref().map(|mask| mask.floats()).transpose()?;
+        let mut out = vec![0.0; b * t * heads * d];
+        out.par_chunks_mut(t * heads * d).enumerate().for_each(|(batch, out)| {
+            let mask = mask.map(|mask| if mask.len() == t * inputs.k.rows { mask } else { &mask[batch * t * inputs.k.rows..] });
+            if t == 1 {
+                attend(&inputs.step(batch), mask, out);
+            } else {
+                out.par_chunks_mut(BLOCK * heads * d)
+                    .enumerate()
+                    .for_each(|(block, out)| self.block(&inputs, batch, block * BLOCK, mask, out));
+            }
+        });
+        Ok((CpuStorage::F32(out), Shape::from((b, t, heads * d))))
+    }
+
+    fn bwd(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        out: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let (q_reader, k_reader, v_reader, out, grad) = (read(q), read(k), read(v), read(out), read(&grad));
+        let heads = |data, tensor: &Tensor| Heads::new(data, tensor.dims(), tensor.stride());
+        let (q_heads, k_heads, v_heads) =
+            (heads(q_reader.from_start()?, q), heads(k_reader.from_start()?, k), heads(v_reader.from_start()?, v));
+        let inputs = Inputs { q: q_heads, k: k_heads, v: v_heads, heads: q.dim(1)?, kv_heads: k.dim(1)? };
+        let (dq, dk, dv) = gradients(&inputs, q.dim(0)?, out.floats()?, grad.floats()?);
+        let wanted = |data, like: &Tensor| like.track_op().then(|| tensor_like(data, like)).transpose();
+        Ok((wanted(dq, q)?, wanted(dk, k)?, wanted(dv, v)?))
+    }
+}
+
+impl Attention {
+    /// Rows `first..` of the result, `[rows, H * D]`.
+    fn block(&self, inputs: &Inputs, batch: usize, first: usize, mask: Option<&[f32]>, out: &mut [f32]) {
+        let (d, row) = (inputs.q.width, inputs.heads * inputs.q.width);
+        let count = out.len() / row;
+        let mut p = Vec::new();
+        for head in 0..inputs.heads {
+            let keys = if let Visible::Past = self.visible {
+                inputs.causal_probabilities(batch, head, first, count, &mut p)
+            } else {
+                let keys = inputs.k.rows;
+                inputs.scores(batch, head, first, count, keys, &mut p);
+                let mask = mask.map(|mask| &mask[first * keys..]);
+                vectorized(
+                    #[inline(always)]
+                    || masked_softmax(&mut p, keys, mask),
+                );
+                keys
+            };
+            let v = inputs.v.rows(batch, head / inputs.group(), 0, keys);
+            gemm(Target::serial(&mut out[head * d..], row), 1.0, Matrix::new(&p, count, keys), v);
+        }
+    }
+}
+
+#[inline(always)]
+fn masked_softmax(scores: &mut [f32], keys: usize, mask: Option<&[f32]>) {
+    if let Some(mask) = mask {
+        scores.iter_mut().zip(mask).for_each(|(score, mask)| *score += mask);
+    }
+    scores.chunks_exact_mut(keys).for_each(normalize);
+}
+
+/// `dq`, `dk` and `dv` of causal attention; a key head's share is computed by one thread, in order.
+fn gradients(inputs: &Inputs, batches: usize, out: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let (d, t, s) = (inputs.q.width, inputs.q.rows, inputs.k.rows);
+    let (q_size, k_size) = (inputs.group() * t * d, s * d);
+    let units = batches * inputs.kv_heads;
+    let (mut dq, mut dk, mut dv) = (vec![0.0; units * q_size], vec![0.0; units * k_size], vec![0.0; units * k_size]);
+    let unit_gradients = dq.par_chunks_mut(q_size).zip(dk.par_chunks_mut(k_size)).zip(dv.par_chunks_mut(k_size)).enumerate();
+    unit_gradients.for_each(|(unit, ((dq, dk), dv))| {
+        let mut scratch = (Vec::new(), Vec::new());
+        for (member, dq) in dq.chunks_exact_mut(t * d).enumerate() {
+            let head = unit % inputs.kv_heads * inputs.group() + member;
+            let batch = unit / inputs.kv_heads;
+            for first in (0..t).step_by(BLOCK) {
+                let rows = HeadRows { batch, head, first, count: BLOCK.min(t - first) };
+                rows.backward(inputs, out, grad, &mut scratch, (&mut dq[first * d..], dk, dv));
+            }
+        }
+    });
+    (dq, dk, dv)
+}
+
+/// A block of query rows of one head.
+struct HeadRows {
+    batch: usize,
+    head: usize,
+    first: usize,
+    count: usize,
+}
+
+impl HeadRows {
+    /// Writes this block's `dq`; adds its part to `dk` and `dv`.
+    fn backward(
+        &self,
+        inputs: &Inputs,
+        out: &[f32],
+        grad: &[f32],
+        (p, ds): &mut (Vec<f32>, Vec<f32>),
+        (dq, dk, dv): (&mut [f32], &mut [f32], &mut [f32]),
+    ) {
+        let &Self { batch, head, first, count } = self;
+        let (d, stride, kv_head) = (inputs.q.width, inputs.heads * inputs.q.width, head / inputs.group());
+        let start = (batch * inputs.q.rows + first) * stride + head * d;
+        let (out, grad) = (&out[start..], &grad[start..]);
+        let g = Matrix::strided(grad, count, d, stride);
+        let keys = inputs.causal_probabilities(batch, head, first, count, p);
+        let probabilities = Matrix::new(p, count, keys);
+        gemm(Target::serial(dv, d).adding(), 1.0, probabilities.t(), g);
+        ds.resize(count * keys, 0.0);
+        gemm(Target::serial(ds, keys), 1.0, g, inputs.v.rows(batch, kv_head, 0, keys).t());
+        vectorized(
+            #[inline(always)]
+            || {
+                for (row, (ds, p)) in ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys)).enumerate() {
+                    score_gradient(ds, p, dot(&grad[row * stride..][..d], &out[row * stride..][..d]), inputs.scale());
+                }
+            },
+        );
+        let ds = Matrix::new(ds, count, keys);
+        gemm(Target::serial(dq, d), 1.0, ds, inputs.k.rows(batch, kv_head, 0, keys));
+        gemm(Target::serial(dk, d).adding(), 1.0, ds.t(), inputs.q.rows(batch, head, first, count));
+    }
+}
+
+/// `p (dp - delta) scale` in place of `dp`.
+#[inline(always)]
+fn score_gradient(dp: &mut [f32], p: &[f32], delta: f32, scale: f32) {
+    for (dp, p) in dp.iter_mut().zip(p) {
+        *dp = p * (*dp - delta) * scale;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::super::check::Case;
+    use super::super::reference;
+    use super::*;
+
+    #[test]
+    fn causal_attention_agrees_with_the_reference() {
+        for (b, heads, kv_heads, t, d) in [(1, 1, 1, 1, 2), (2, 4, 2, 5, 6), (2, 3, 1, 67, 9), (1, 2, 2, 130, 32)] {
+            let kv = &[b, kv_heads, t, d][..];
+            Case::new(&[&[b, heads, t, d], kv, kv])
+                .check(|t| attention_causal(&t[0], &t[1], &t[2]), |t| reference::attention_causal(&t[0], &t[1], &t[2]));
+        }
+    }
+
+    #[test]
+    fn heads_are_read_in_place() {
+        let (b, heads, t, d) = (2, 4, 9, 6);
+        let swapped = |x: &Tensor| x.transpose(1, 2);
+        Case::new(&[&[b, t, heads, d], &[b, t, 2, d], &[b, t, 2, d]]).check(
+            |t| attention_causal(&swapped(&t[0])?, &swapped(&t[1])?, &swapped(&t[2])?),
+            |t| reference::attention_causal(&swapped(&t[0])?, &swapped(&t[1])?, &swapped(&t[2])?),
+        );
+    }
+
+    #[test]
+    fn the_forward_kernel_agrees_with_the_reference_under_any_mask() {
+        for (b, t, s) in [(2, 1, 1), (3, 1, 77), (2, 5, 9), (1, 70, 140)] {
+            let case = Case::new(&[]);
+            let wide = case.constant(&[b, 2, s + 3, 10]);
+            let (q, k) = (case.constant(&[b, 6, t, 10]), wide.narrow(2, 1, s).unwrap());
+            let v = (&k * 0.5).unwrap();
+            let left_padding: Vec<f32> =
+                (0..b * t * s).map(|i| if i % s < (i / (t * s)).min(s - 1) { f32::NEG_INFINITY } else { 0.0 }).collect();
+            let mask = Tensor::from_vec(left_padding, (b, 1, t, s), &Device::Cpu).unwrap();
+            for mask in [None, Some(&mask), Some(&mask.narrow(0, 0, 1).unwrap())] {
+                let got = attention(&q, &k, &v, mask).unwrap();
+                let expected = reference::attention(&q, &k, &v, mask).unwrap();
+                let difference = (got - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+                assert!(difference < 1e-5, "{b} {t} {s}: {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_in_the_graph_keeps_its_gradient() {
+        let case = Case::new(&[&[2, 4, 3, 6], &[2, 2, 3, 6], &[2, 2, 3, 6]]);
+        let mask = case.constant(&[1, 1, 3, 3]);
+        case.check(|t| attention(&t[0], &t[1], &t[2], Some(&mask)), |t| reference::attention(&t[0], &t[1], &t[2], Some(&mask)));
+    }
+
+    #[test]
+    fn shapes_that_do_not_belong_together_are_an_error() {
+        let case = Case::new(&[]);
+        let (q, kv) = (case.constant(&[1, 3, 2, 4]), case.constant(&[1, 2, 2, 4]));
+        assert!(attention_causal(&q, &kv, &kv).is_err());
+    }
+}
