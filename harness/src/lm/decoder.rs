@@ -169,9 +169,7 @@ impl Decoder {
 
     fn positional(&self, positions: Positions, t: usize, dtype: DType) -> Result<(Tensor, Tensor, Option<Tensor>)> {
         match positions {
-            Positions::FromZero => {
-                Ok((self.cos.narrow(0, 0, t)?.to_dtype(dtype)?, self.sin.narrow(0, 0, t)?.to_dtype(dtype)?, None))
-            }
+            Positions::FromZero => Ok((self.cos.narrow(0, 0, t)?.to_dtype(dtype)?, self.sin.narrow(0, 0, t)?.to_dtype(dtype)?, None)),
             Positions::Explicit { positions, mask } => {
                 let (b, t) = positions.dims2()?;
                 let pick = |table: &Tensor| -> Result<Tensor> {

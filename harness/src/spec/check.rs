@@ -76,7 +76,8 @@ fn check_finetune(spec: &RunSpec, checker: &mut Checker) {
     let finetune = &spec.finetune;
     checker.require((1..=256).contains(&finetune.rank), "finetune.rank", || format!("is {}, expected 1 to 256", finetune.rank));
     checker.require(finetune.alpha > 0.0, "finetune.alpha", || format!("is {}, expected more than 0", finetune.alpha));
-    checker.require((0.0..1.0).contains(&finetune.dropout), "finetune.dropout", || format!("is {}, expected 0 to below 1", finetune.dropout));
+    checker
+        .require((0.0..1.0).contains(&finetune.dropout), "finetune.dropout", || format!("is {}, expected 0 to below 1", finetune.dropout));
     checker.require(!finetune.target_modules.is_empty(), "finetune.target_modules", || "is empty, expected at least one module".into());
     checker.require(finetune.epochs > 0.0 && finetune.epochs.is_finite(), "finetune.epochs", || {
         format!("is {}, expected more than 0", finetune.epochs)
@@ -87,7 +88,8 @@ fn check_finetune(spec: &RunSpec, checker: &mut Checker) {
     checker.within(finetune.warmup_ratio, 0.0, 1.0, "finetune.warmup_ratio");
     checker.within(finetune.validation_fraction, 0.0, 0.9, "finetune.validation_fraction");
     checker.require(finetune.weight_decay >= 0.0, "finetune.weight_decay", || format!("is {}, expected 0 or more", finetune.weight_decay));
-    checker.require(finetune.max_grad_norm >= 0.0, "finetune.max_grad_norm", || format!("is {}, expected 0 or more", finetune.max_grad_norm));
+    checker
+        .require(finetune.max_grad_norm >= 0.0, "finetune.max_grad_norm", || format!("is {}, expected 0 or more", finetune.max_grad_norm));
     checker.at_least_one(finetune.micro_batch, "finetune.micro_batch");
     checker.at_least_one(finetune.grad_accum_steps, "finetune.grad_accum_steps");
     checker.require(finetune.max_length >= 2, "finetune.max_length", || format!("is {}, expected at least 2", finetune.max_length));

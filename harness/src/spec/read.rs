@@ -128,7 +128,13 @@ pub fn schema() -> serde_json::Value {
 }
 
 /// Walks the user's table beside the defaults: leaves to set, and unknown keys.
-fn collect(user: &Table, defaults: &Table, path: &mut Vec<String>, leaves: &mut Vec<(Vec<String>, Value)>, problems: &mut Vec<SpecProblem>) {
+fn collect(
+    user: &Table,
+    defaults: &Table,
+    path: &mut Vec<String>,
+    leaves: &mut Vec<(Vec<String>, Value)>,
+    problems: &mut Vec<SpecProblem>,
+) {
     for (key, value) in user {
         path.push(key.clone());
         match (value, defaults.get(key)) {

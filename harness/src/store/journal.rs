@@ -24,13 +24,8 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     /// # Errors
     /// [`StoreError::Malformed`] for a line in the middle that does not parse, [`StoreError::Locked`].
     pub fn open(path: &Path) -> Result<(Self, Vec<T>), StoreError> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(StoreError::io("open", path))?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(StoreError::io("open", path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path: path.display().to_string() }),

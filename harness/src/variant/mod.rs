@@ -11,12 +11,21 @@ use crate::spec::ContextSource;
 ///
 /// `Gold`: every chunk of the relevant documents, in corpus order, at most `top_k`. `Random`: `top_k` chunks of other documents, drawn from
 /// the seed and the sample's id. `document_of[i]` is the document of chunk `i`.
-pub fn given_passages(source: ContextSource, relevant: &[String], document_of: &[&str], top_k: usize, seed: u64, sample_id: &str) -> Vec<usize> {
+pub fn given_passages(
+    source: ContextSource,
+    relevant: &[String],
+    document_of: &[&str],
+    top_k: usize,
+    seed: u64,
+    sample_id: &str,
+) -> Vec<usize> {
     let is_relevant = |chunk: usize| relevant.iter().any(|id| id == document_of[chunk]);
     match source {
         ContextSource::None | ContextSource::Retrieved => Vec::new(),
         ContextSource::Gold => (0..document_of.len()).filter(|&chunk| is_relevant(chunk)).take(top_k).collect(),
-        ContextSource::Random => draw_others(document_of.len(), top_k, is_relevant, &mut Rng::new(seed, &format!("random-passages/{sample_id}"))),
+        ContextSource::Random => {
+            draw_others(document_of.len(), top_k, is_relevant, &mut Rng::new(seed, &format!("random-passages/{sample_id}")))
+        }
     }
 }
 

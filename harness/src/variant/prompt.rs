@@ -74,7 +74,9 @@ impl PromptTemplate {
         let trial = template.render("\u{1}question\u{1}", &[Passage { title: "title", text: "\u{1}text\u{1}" }])?;
         for part in ["question", "text"] {
             if !trial.contains(&format!("\u{1}{part}\u{1}")) {
-                return Err(PromptError::Template { problem: format!("does not use the {}", if part == "text" { "passages' text" } else { part }) });
+                return Err(PromptError::Template {
+                    problem: format!("does not use the {}", if part == "text" { "passages' text" } else { part }),
+                });
             }
         }
         Ok(template)
@@ -156,7 +158,9 @@ mod tests {
 
     #[test]
     fn a_template_must_use_question_and_passages() {
-        assert!(matches!(PromptTemplate::new("Answer: {{ question }}"), Err(PromptError::Template { problem }) if problem.contains("passages' text")));
+        assert!(
+            matches!(PromptTemplate::new("Answer: {{ question }}"), Err(PromptError::Template { problem }) if problem.contains("passages' text"))
+        );
         assert!(PromptTemplate::new("{{ questoin }}").is_err());
         assert!(PromptTemplate::new("{% for %}").is_err());
     }
