@@ -5,10 +5,17 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod error;
+pub mod examples;
 pub mod flops;
+pub mod full;
+pub mod lora;
 mod muon;
 pub mod objective;
 pub mod optimizer;
+pub mod peft;
+#[cfg(test)]
+mod reference;
+pub mod run;
 pub mod schedule;
 mod tensors;
 #[cfg(test)]
@@ -18,6 +25,7 @@ pub mod trainer;
 use serde::{Deserialize, Serialize};
 
 pub use error::TrainingError;
+pub use run::{TrainingOutcome, TrainingRequest, TunedWeights, train_adapter};
 
 /// One row to train on.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,8 @@
 use candle_core::{Device, Tensor, Var};
 
 use crate::lm::config::DecoderConfig;
-use crate::lm::decoder::Decoder;
+use crate::lm::decoder::{Decoder, Positions};
+use crate::lm::lora::LoraWeights;
 use crate::rng::Rng;
 
 use super::optimizer::Parameters;
@@ -54,6 +55,25 @@ fn weight(name: &str, shape: &[usize], seed: u64) -> candle_core::Result<Tensor>
     let mean = if name.ends_with("norm.weight") { 1.0 } else { 0.0 };
     let values: Vec<f32> = (0..count).map(|_| (mean + 0.2 * rng.normal()) as f32).collect();
     Tensor::from_vec(values, shape, &Device::Cpu)
+}
+
+/// Logits of every position, row by row.
+pub(crate) fn logits(decoder: &Decoder, adapter: Option<&LoraWeights>, tokens: &[Vec<u32>]) -> Vec<f32> {
+    let tokens = Tensor::new(tokens.to_vec(), &Device::Cpu).unwrap();
+    let hidden = decoder.forward(&tokens, Positions::FromZero, adapter, None).unwrap();
+    decoder.logits(&hidden).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Largest absolute difference.
+pub(crate) fn distance(left: &[f32], right: &[f32]) -> f32 {
+    assert_eq!(left.len(), right.len());
+    left.iter().zip(right).map(|(left, right)| (left - right).abs()).fold(0.0, f32::max)
+}
+
+/// Every weight's bytes.
+pub(crate) fn bits(decoder: &Decoder) -> Vec<u32> {
+    let values = super::full::weights(decoder).into_values();
+    values.flat_map(|tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()).map(f32::to_bits).collect()
 }
 
 /// The micro-batches of each step, as given.

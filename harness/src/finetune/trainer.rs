@@ -359,7 +359,7 @@ mod tests {
     fn a_step_without_loss_and_a_diverging_one_are_errors() {
         let silent = FixedBatches(vec![vec![vec![TrainingSequence { tokens: vec![1, 2, 3], loss_weights: vec![0.0; 3] }]]]);
         assert!(matches!(train(&silent, &[], config(1), 99).0, Err(TrainingError::NoLoss { step: 1 })));
-        let nan = FixedBatches(vec![vec![vec![TrainingSequence { tokens: vec![1, 2, 3], loss_weights: vec![f32::MAX; 3] }]]]);
+        let nan = FixedBatches(vec![vec![vec![TrainingSequence { tokens: vec![1, 2, 3], loss_weights: vec![f32::INFINITY; 3] }]]]);
         assert!(matches!(train(&nan, &[], config(1), 99).0, Err(TrainingError::Diverged { .. })));
     }
 

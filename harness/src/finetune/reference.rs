@@ -1,0 +1,178 @@
+//! Against torch, transformers and PEFT; `tests/fixtures/make_finetune.py` wrote the references.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use candle_core::Device;
+use serde::Deserialize;
+
+use crate::lm::config::{DecoderConfig, Module};
+use crate::lm::decoder::Decoder;
+
+use super::lora::{self, LoraConfig};
+use super::objective::NextToken;
+use super::optimizer::{Optimizer, ParameterGroup, UpdateRule};
+use super::schedule::{Decay, LearningRate};
+use super::testing::{self, FixedBatches};
+use super::trainer::{Trainer, TrainerConfig};
+use super::{TrainingSequence, full, peft, tensors};
+
+#[derive(Deserialize)]
+struct Row {
+    tokens: Vec<u32>,
+    loss_weights: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct FullTraining {
+    learning_rate: f64,
+    weight_decay: f64,
+    max_grad_norm: f64,
+    steps: Vec<Vec<Row>>,
+    losses: Vec<f64>,
+    grad_norms: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct AdapterLogits {
+    tokens: Vec<Vec<u32>>,
+    base: Vec<f32>,
+    tuned: Vec<f32>,
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn read<T: serde::de::DeserializeOwned>(name: &str) -> T {
+    serde_json::from_slice(&std::fs::read(fixtures().join("finetune").join(name)).unwrap()).unwrap()
+}
+
+/// As in `finetune/base/config.json`.
+fn config() -> DecoderConfig {
+    DecoderConfig {
+        architecture: "LlamaForCausalLM".into(),
+        vocab_size: 40,
+        hidden_size: 24,
+        intermediate_size: 40,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 6,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        max_position_embeddings: 64,
+        tie_word_embeddings: true,
+        qkv_bias: false,
+        output_bias: false,
+        mlp_bias: false,
+        qk_norm: false,
+    }
+}
+
+fn base() -> Decoder {
+    let mut weights = tensors::load(&fixtures().join("finetune/base/model.safetensors"), &Device::Cpu).unwrap();
+    let weight = |name: &str, _: &[usize]| weights.remove(name).ok_or_else(|| candle_core::Error::Msg(name.to_owned()));
+    Decoder::new(&config(), &Device::Cpu, weight).unwrap()
+}
+
+fn steps(training: &FullTraining) -> FixedBatches {
+    let row = |row: &Row| TrainingSequence { tokens: row.tokens.clone(), loss_weights: row.loss_weights.clone() };
+    // Two micro-batches a step, which must not change the loss.
+    FixedBatches(training.steps.iter().map(|rows| rows.chunks(3).map(|rows| rows.iter().map(row).collect()).collect()).collect())
+}
+
+fn trainer_config(training: &FullTraining) -> TrainerConfig {
+    TrainerConfig {
+        variant: "finetuned".into(),
+        seed: 1,
+        schedule: LearningRate { warmup_steps: 0, total_steps: 10, decay: Decay::Constant },
+        max_grad_norm: training.max_grad_norm,
+        eval_steps: 0,
+        patience: 0,
+        checkpoint_steps: 0,
+        checkpoint: None,
+        fingerprint: String::new(),
+    }
+}
+
+#[test]
+fn ten_steps_of_full_training_have_the_losses_of_torch() {
+    let training: FullTraining = read("full.json");
+    let (decoder, parameters) = full::trainable(&base()).unwrap();
+    let group = ParameterGroup { rule: UpdateRule::ADAMW, learning_rate: training.learning_rate, weight_decay: training.weight_decay };
+    let objective = NextToken { decoder: &decoder, adapter: None, dropout: 0.0, seed: 0 };
+    let (batches, interrupt) = (steps(&training), AtomicBool::new(false));
+    let trainer = Trainer {
+        parameters: &parameters,
+        objective: &objective,
+        batches: &batches,
+        validation: &[],
+        interrupt: &interrupt,
+        config: trainer_config(&training),
+    };
+    let progress = trainer.run(Optimizer::new(&parameters, |_, _| group), &mut |_| ()).unwrap();
+    let worst = |got: fn(&super::TrainingRow) -> f64, expected: &[f64]| {
+        assert_eq!(progress.rows.len(), expected.len());
+        progress.rows.iter().zip(expected).map(|(row, expected)| (got(row) - expected).abs()).fold(0.0, f64::max)
+    };
+    let (loss, norm) = (worst(|row| row.train_loss, &training.losses), worst(|row| row.grad_norm, &training.grad_norms));
+    eprintln!("full training against torch over 10 steps: loss {loss:.1e}, gradient norm {norm:.1e}");
+    assert!(loss < 1e-4 && norm < 1e-3, "loss {loss}, gradient norm {norm}");
+}
+
+#[test]
+fn an_adapter_trained_by_peft_gives_its_logits_here() {
+    let expected: AdapterLogits = read("adapter.json");
+    let base = base();
+    let (adapter, config) = peft::read(&fixtures().join("finetune/adapter"), &base.config, &Device::Cpu).unwrap();
+    assert_eq!((config.rank, config.scale(), config.dropout), (4, 3.0, 0.05));
+    let plain = testing::distance(&testing::logits(&base, None, &expected.tokens), &expected.base);
+    let tuned = testing::distance(&testing::logits(&base, Some(&adapter), &expected.tokens), &expected.tuned);
+    eprintln!("logits against transformers {plain:.1e}, with the adapter against PEFT {tuned:.1e}");
+    assert!(plain < 1e-4 && tuned < 1e-4, "base {plain}, adapter {tuned}");
+}
+
+/// Opt-in: `RAGFT_PYTHON` names a Python with torch, transformers and peft.
+#[test]
+fn an_adapter_trained_here_gives_its_logits_in_peft() {
+    let Some(python) = std::env::var_os("RAGFT_PYTHON") else {
+        eprintln!("skipped: RAGFT_PYTHON does not name a Python with peft");
+        return;
+    };
+    let training: FullTraining = read("full.json");
+    let base = base();
+    let config = LoraConfig { rank: 3, alpha: 9.0, dropout: 0.1, rank_stabilised: false, target_modules: Module::ALL.to_vec() };
+    let (adapter, parameters) = lora::fresh(&base.config, &config, 1, &Device::Cpu).unwrap();
+    let objective = NextToken { decoder: &base, adapter: Some(&adapter), dropout: config.dropout, seed: 1 };
+    let (batches, interrupt) = (steps(&training), AtomicBool::new(false));
+    let trainer = Trainer {
+        parameters: &parameters,
+        objective: &objective,
+        batches: &batches,
+        validation: &[],
+        interrupt: &interrupt,
+        config: trainer_config(&training),
+    };
+    let group = ParameterGroup { rule: UpdateRule::ADAMW, learning_rate: 0.02, weight_decay: 0.0 };
+    trainer.run(Optimizer::new(&parameters, |_, _| group), &mut |_| ()).unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let base_folder = fixtures().join("finetune/base");
+    peft::write(folder.path(), &adapter, &config, &base_folder.display().to_string()).unwrap();
+    let tokens = read::<AdapterLogits>("adapter.json").tokens;
+    let output = std::process::Command::new(python)
+        .arg(fixtures().join("check_adapter.py"))
+        .args([&base_folder, folder.path()])
+        .arg(serde_json::to_string(&tokens).unwrap())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let expected: Vec<f32> = serde_json::from_slice(&output.stdout).unwrap();
+    let got = testing::logits(&base, Some(&adapter), &tokens);
+    let moved = testing::distance(&got, &testing::logits(&base, None, &tokens));
+    let difference = testing::distance(&got, &expected);
+    eprintln!("adapter trained here, in PEFT: {difference:.1e} (the adapter moves logits by {moved:.2})");
+    assert!(moved > 0.1 && difference < 1e-4, "difference {difference}, moved {moved}");
+}
