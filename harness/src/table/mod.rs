@@ -1,1 +1,250 @@
-//! (to be written)
+//! From a run folder to tables: the journal is read once, typed rows are made from it, and Polars writes them.
+//!
+//! [`read`] makes the rows and touches nothing; [`write_tables`] also writes `tables/`. No model, no clock, no randomness but the seeded
+//! resampling behind intervals: the same folder gives the same bytes. The cost rows come from the layer above, which hands them to
+//! [`write_cost`], because this module alone may name Polars.
+
+pub mod column;
+mod frame;
+pub mod input;
+mod interval;
+mod latency;
+pub mod metric;
+mod quality;
+mod score;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::Hint;
+use crate::spec::VariantKind;
+use crate::stats::Estimate;
+use crate::store::StoreError;
+use crate::store::manifest::Manifest;
+
+use frame::Form;
+pub use input::{Observation, RunData};
+pub use latency::{LatencyRow, Stage, milliseconds};
+pub use metric::{Direction, Kind, Metric};
+pub use quality::{ALL, ContrastRow, QualityRow};
+pub use score::{Column, Scored, Scores};
+
+/// Where the tables of a run stand.
+const FOLDER: &str = "tables";
+
+/// What can go wrong between a run folder and its tables.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The folder is not a run, or a file of it cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A line is not what it should be.
+    #[error("`{}` line {line} is malformed", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// A line parses but does not belong here.
+    #[error("`{}` line {line} {problem}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Polars could not encode a table.
+    #[error("cannot encode table `{table}`")]
+    Frame {
+        /// The table.
+        table: String,
+        /// Why not.
+        source: Box<polars::error::PolarsError>,
+    },
+}
+
+impl Hint for TableError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Line { .. } | Self::Row { .. } => Some("restore the run folder from a copy, or run again into a new folder".to_owned()),
+            Self::Store(error) => error.hint(),
+            Self::Frame { .. } => None,
+        }
+    }
+}
+
+/// When a cost arises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CostPhase {
+    /// Once, before the first question.
+    Setup,
+    /// With every question.
+    Query,
+    /// With every document that is added or changed.
+    Update,
+}
+
+impl CostPhase {
+    /// Name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Setup => "setup",
+            Self::Query => "query",
+            Self::Update => "update",
+        }
+    }
+}
+
+/// How a cost is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CostSource {
+    /// With a clock, on this machine.
+    Measured,
+    /// Exactly: tokens, labels, bytes, analytic operations.
+    Counted,
+    /// From the others, with the prices of the spec.
+    Priced,
+}
+
+impl CostSource {
+    /// Name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Measured => "measured",
+            Self::Counted => "counted",
+            Self::Priced => "priced",
+        }
+    }
+}
+
+/// One line of the cost table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CostRow {
+    /// The variant that pays.
+    pub variant: VariantKind,
+    /// When.
+    pub phase: CostPhase,
+    /// What is counted, for example `training_tokens`.
+    pub quantity: String,
+    /// `tokens`, `flops`, `seconds`, `bytes`, `labels` or the currency.
+    pub unit: String,
+    /// How much.
+    pub value: f64,
+    /// How it is known.
+    pub source: CostSource,
+}
+
+/// The typed rows of a run, and the data that they were made from.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    /// The run folder as read.
+    pub data: RunData,
+    /// Scores by variant, metric and sample.
+    pub scores: Scores,
+    /// Means by variant, slice and metric.
+    pub quality: Vec<QualityRow>,
+    /// Paired differences.
+    pub contrasts: Vec<ContrastRow>,
+    /// Times by variant and stage.
+    pub latency: Vec<LatencyRow>,
+}
+
+impl Tables {
+    /// The run's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.data.manifest
+    }
+
+    /// Variants that have rows, in the order of tables.
+    pub fn variants(&self) -> Vec<VariantKind> {
+        self.data.variants()
+    }
+
+    /// The metric that leads the report, if any answer metric was measured.
+    pub fn primary(&self) -> Option<&Metric> {
+        metric::primary(&self.scores.metrics, self.data.mean_reference_words())
+    }
+
+    /// Names of the slices, `all` first.
+    pub fn slices(&self) -> Vec<String> {
+        quality::slices(&self.data).into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// One cell of the quality table; nothing if it was not measured.
+    pub fn quality_of(&self, variant: VariantKind, slice: &str, metric: &str) -> Option<&QualityRow> {
+        self.quality.iter().find(|row| row.variant == variant && row.slice == slice && row.metric.id == metric)
+    }
+
+    /// One line of the latency table; nothing if it was not measured.
+    pub fn latency_of(&self, variant: VariantKind, stage: Stage) -> Option<&LatencyRow> {
+        self.latency.iter().find(|row| row.variant == variant && row.stage == stage)
+    }
+
+    /// The estimate of a declared difference; nothing if it was not measured.
+    pub fn contrast_of(&self, left: &str, right: &str, slice: &str, metric: &str) -> Option<&ContrastRow> {
+        let is = |row: &&ContrastRow| row.left == left && row.right == right && row.slice == slice && row.metric.id == metric;
+        self.contrasts.iter().find(is)
+    }
+
+    /// Mean of the per-query value `of` over the rows of the accuracy pass that did not fail; nothing if there are none.
+    pub fn mean_per_query(&self, variant: VariantKind, of: impl Fn(&Observation) -> f64) -> Option<f64> {
+        let rows = self.data.rows_of(variant, crate::store::row::Phase::Accuracy).filter(|row| row.error.is_none());
+        let (sum, count) = rows.fold((0.0, 0usize), |(sum, count), row| (sum + of(row), count + 1));
+        (count > 0).then(|| sum / count as f64)
+    }
+
+    /// Mean time of a query of the latency pass in seconds; nothing if there was no such pass.
+    pub fn seconds_per_query(&self, variant: VariantKind) -> Option<Estimate> {
+        let mean = self.latency_of(variant, Stage::E2e)?.mean;
+        Some(Estimate { point: mean.point / 1e3, ci_low: mean.ci_low / 1e3, ci_high: mean.ci_high / 1e3, n: mean.n })
+    }
+}
+
+/// Makes the typed rows of a run folder; writes nothing.
+pub fn read(run: &Path) -> Result<Tables, TableError> {
+    let mut data = RunData::read(run)?;
+    note_missing_answers(&mut data);
+    let scores = Scores::of(&data);
+    let quality = quality::quality(&data, &scores);
+    let contrasts = quality::contrasts(&data, &scores);
+    let latency = latency::latency(&data);
+    Ok(Tables { data, scores, quality, contrasts, latency })
+}
+
+/// A variant without a row for every test question was interrupted; its means are over fewer questions than the others'.
+fn note_missing_answers(data: &mut RunData) {
+    for variant in data.variants() {
+        let rows = data.rows_of(variant, crate::store::row::Phase::Accuracy);
+        let answered: std::collections::BTreeSet<usize> = rows.map(|row| row.sample).collect();
+        if answered.len() < data.samples.len() {
+            let (has, of) = (answered.len(), data.samples.len());
+            data.notes.push(format!("`{}` has rows for {has} of {of} test questions: the run is not complete", variant.name()));
+        }
+    }
+}
+
+/// Makes the typed rows of a run folder and writes `tables/` except the cost table.
+pub fn write_tables(run: &Path) -> Result<Tables, TableError> {
+    let tables = read(run)?;
+    let folder = run.join(FOLDER);
+    frame::write(&folder, "predictions", Form::Parquet, frame::predictions(&tables.data))?;
+    frame::write(&folder, "hits", Form::Parquet, frame::hits(&tables.data))?;
+    frame::write(&folder, "training", Form::Parquet, frame::training(&tables.data))?;
+    frame::write(&folder, "quality", Form::ParquetAndCsv, frame::quality(&tables.quality))?;
+    frame::write(&folder, "contrasts", Form::ParquetAndCsv, frame::contrasts(&tables.contrasts))?;
+    frame::write(&folder, "latency", Form::ParquetAndCsv, frame::latency(&tables.latency))?;
+    Ok(tables)
+}
+
+/// Writes `tables/cost`.
+pub fn write_cost(run: &Path, rows: &[CostRow]) -> Result<(), TableError> {
+    frame::write(&run.join(FOLDER), "cost", Form::ParquetAndCsv, frame::cost(rows))
+}

@@ -1,0 +1,132 @@
+//! Every column name of every table, so that a reader of the files and a writer of the code can grep for one word.
+
+/// Name of the variant.
+pub const VARIANT: &str = "variant";
+/// `all`, or one value of one tag as `knowledge=fresh`.
+pub const SLICE: &str = "slice";
+/// Id of the metric.
+pub const METRIC: &str = "metric";
+/// What the figures are in.
+pub const UNIT: &str = "unit";
+/// `higher` or `lower`: which way is better.
+pub const DIRECTION: &str = "direction";
+/// The statistic itself.
+pub const POINT: &str = "point";
+/// Lower end of its interval.
+pub const CI_LOW: &str = "ci_low";
+/// Upper end of its interval.
+pub const CI_HIGH: &str = "ci_high";
+/// Observations behind it.
+pub const N: &str = "n";
+/// Observations that failed; they count in `n`.
+pub const N_FAILED: &str = "n_failed";
+
+/// Variant (or difference) that is subtracted from.
+pub const LEFT: &str = "left";
+/// Variant (or difference) that is subtracted.
+pub const RIGHT: &str = "right";
+/// Mean paired difference, left minus right.
+pub const DIFFERENCE: &str = "difference";
+/// `higher`, `lower` or `no_difference_shown`, read off the interval.
+pub const VERDICT: &str = "verdict";
+
+/// Part of a query whose time is meant.
+pub const STAGE: &str = "stage";
+/// Distinct questions behind the row.
+pub const N_QUESTIONS: &str = "n_questions";
+/// Mean of the row.
+pub const MEAN: &str = "mean";
+/// Lower end of the mean's interval.
+pub const MEAN_CI_LOW: &str = "mean_ci_low";
+/// Upper end of the mean's interval.
+pub const MEAN_CI_HIGH: &str = "mean_ci_high";
+/// Median.
+pub const P50: &str = "p50";
+/// Lower end of the median's interval.
+pub const P50_CI_LOW: &str = "p50_ci_low";
+/// Upper end of the median's interval.
+pub const P50_CI_HIGH: &str = "p50_ci_high";
+/// Percentile 90; null with fewer than 29 questions.
+pub const P90: &str = "p90";
+/// Percentile 95; null with fewer than 59 questions.
+pub const P95: &str = "p95";
+/// Percentile 99; null with fewer than 299 questions.
+pub const P99: &str = "p99";
+
+/// `setup`, `query` or `update`; in predictions `accuracy` or `latency`.
+pub const PHASE: &str = "phase";
+/// What is counted.
+pub const QUANTITY: &str = "quantity";
+/// How much of it.
+pub const VALUE: &str = "value";
+/// `measured`, `counted` or `priced`.
+pub const SOURCE: &str = "source";
+
+/// The question's id.
+pub const SAMPLE_ID: &str = "sample_id";
+/// Training seed.
+pub const SEED: &str = "seed";
+/// Pass over the question, from 0.
+pub const REPEAT: &str = "repeat";
+/// What the variant answered.
+pub const ANSWER: &str = "answer";
+/// Why the answer ended.
+pub const FINISH_REASON: &str = "finish_reason";
+/// Tokens of the whole prompt.
+pub const PROMPT_TOKENS: &str = "prompt_tokens";
+/// Tokens of the passages within it.
+pub const CONTEXT_TOKENS: &str = "context_tokens";
+/// New tokens.
+pub const COMPLETION_TOKENS: &str = "completion_tokens";
+/// Prompt tokens that were not computed anew.
+pub const CACHED_TOKENS: &str = "cached_tokens";
+/// Passages were dropped because they did not fit.
+pub const CONTEXT_CUT: &str = "context_cut";
+/// Analytic floating-point operations.
+pub const FLOPS: &str = "flops";
+/// Why there is no answer; null when there is one.
+pub const ERROR: &str = "error";
+/// Nanoseconds of the stages, and of the whole.
+pub const EMBED_NS: &str = "embed_ns";
+#[expect(missing_docs, reason = "see `EMBED_NS`")]
+pub const SEARCH_NS: &str = "search_ns";
+#[expect(missing_docs, reason = "see `EMBED_NS`")]
+pub const PROMPT_NS: &str = "prompt_ns";
+#[expect(missing_docs, reason = "see `EMBED_NS`")]
+pub const PREFILL_NS: &str = "prefill_ns";
+#[expect(missing_docs, reason = "see `EMBED_NS`")]
+pub const DECODE_NS: &str = "decode_ns";
+#[expect(missing_docs, reason = "see `EMBED_NS`")]
+pub const TTFT_NS: &str = "ttft_ns";
+#[expect(missing_docs, reason = "see `EMBED_NS`")]
+pub const E2E_NS: &str = "e2e_ns";
+
+/// Document a passage was cut from.
+pub const DOCUMENT_ID: &str = "document_id";
+/// The passage.
+pub const CHUNK_ID: &str = "chunk_id";
+/// Rank of the passage, from 1.
+pub const RANK: &str = "rank";
+/// Similarity to the question.
+pub const SCORE: &str = "score";
+/// It fitted into the prompt.
+pub const IN_PROMPT: &str = "in_prompt";
+/// Exact search has it too; null when exact search did not run.
+pub const IN_EXACT: &str = "in_exact";
+
+/// Optimizer step, from 1.
+pub const STEP: &str = "step";
+/// Passes over the training examples so far.
+pub const EPOCH: &str = "epoch";
+/// Loss of the step's rows.
+pub const TRAIN_LOSS: &str = "train_loss";
+/// Loss over the validation rows; null on steps that did not evaluate.
+pub const EVAL_LOSS: &str = "eval_loss";
+/// Rate that the step used.
+pub const LEARNING_RATE: &str = "learning_rate";
+/// Global norm of the gradients before clipping.
+pub const GRAD_NORM: &str = "grad_norm";
+/// Tokens in the step's rows.
+pub const TOKENS: &str = "tokens";
+/// Wall time of the step.
+pub const STEP_NS: &str = "step_ns";

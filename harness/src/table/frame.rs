@@ -1,0 +1,184 @@
+//! Typed rows as Polars frames, and frames as files. The only place that names a Polars type.
+
+use std::path::Path;
+
+use polars::prelude::{Column, CsvWriter, DataFrame, NamedFrom as _, ParquetWriter, SerWriter as _, Series};
+
+use super::column as name;
+use super::input::{CompactHit, Observation, RunData};
+use super::{ContrastRow, CostRow, LatencyRow, QualityRow, TableError};
+use crate::store::row::Phase;
+use crate::store::write_atomic;
+
+/// Which forms of a table are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// For machines only.
+    Parquet,
+    /// For eyes too: the small ones.
+    ParquetAndCsv,
+}
+
+/// Writes `frame` into `folder` under `stem`.
+pub(super) fn write(folder: &Path, stem: &str, form: Form, mut frame: DataFrame) -> Result<(), TableError> {
+    let path = folder.join(stem);
+    let failed = |source| TableError::Frame { table: stem.to_owned(), source: Box::new(source) };
+    let mut bytes = Vec::new();
+    ParquetWriter::new(&mut bytes).set_parallel(false).finish(&mut frame).map_err(failed)?;
+    write_atomic(&path.with_extension("parquet"), &bytes)?;
+    if form == Form::ParquetAndCsv {
+        let mut text = Vec::new();
+        CsvWriter::new(&mut text).finish(&mut frame).map_err(failed)?;
+        write_atomic(&path.with_extension("csv"), &text)?;
+    }
+    Ok(())
+}
+
+/// One column per line of a frame, from one expression per row.
+macro_rules! frame {
+    ($rows:expr, $row:pat => { $($column:expr => $value:expr),* $(,)? }) => {{
+        let rows = $rows;
+        #[allow(unused_variables, reason = "a column may be constant")]
+        let columns: Vec<Column> = vec![$({
+            let values: Vec<_> = rows.iter().map(|$row| $value).collect();
+            Series::new($column.into(), values).into()
+        }),*];
+        DataFrame::new(rows.len(), columns).expect("the columns of one table are of one length")
+    }};
+}
+
+pub(super) fn quality(rows: &[QualityRow]) -> DataFrame {
+    frame!(rows, row => {
+        name::VARIANT => row.variant.name(),
+        name::SLICE => row.slice.as_str(),
+        name::METRIC => row.metric.id.as_str(),
+        name::UNIT => row.metric.unit,
+        name::DIRECTION => row.metric.direction.name(),
+        name::POINT => row.estimate.point,
+        name::CI_LOW => row.estimate.ci_low,
+        name::CI_HIGH => row.estimate.ci_high,
+        name::N => row.estimate.n as u64,
+        name::N_FAILED => row.n_failed as u64,
+    })
+}
+
+pub(super) fn contrasts(rows: &[ContrastRow]) -> DataFrame {
+    frame!(rows, row => {
+        name::LEFT => row.left.as_str(),
+        name::RIGHT => row.right.as_str(),
+        name::SLICE => row.slice.as_str(),
+        name::METRIC => row.metric.id.as_str(),
+        name::DIFFERENCE => row.difference.point,
+        name::CI_LOW => row.difference.ci_low,
+        name::CI_HIGH => row.difference.ci_high,
+        name::N => row.difference.n as u64,
+        name::N_FAILED => row.n_failed as u64,
+        name::VERDICT => row.verdict(),
+    })
+}
+
+pub(super) fn latency(rows: &[LatencyRow]) -> DataFrame {
+    frame!(rows, row => {
+        name::VARIANT => row.variant.name(),
+        name::STAGE => row.stage.name(),
+        name::UNIT => "ms",
+        name::N => row.n as u64,
+        name::N_QUESTIONS => row.n_questions as u64,
+        name::MEAN => row.mean.point,
+        name::MEAN_CI_LOW => row.mean.ci_low,
+        name::MEAN_CI_HIGH => row.mean.ci_high,
+        name::P50 => row.p50.point,
+        name::P50_CI_LOW => row.p50.ci_low,
+        name::P50_CI_HIGH => row.p50.ci_high,
+        name::P90 => row.p90,
+        name::P95 => row.p95,
+        name::P99 => row.p99,
+    })
+}
+
+pub(super) fn cost(rows: &[CostRow]) -> DataFrame {
+    frame!(rows, row => {
+        name::VARIANT => row.variant.name(),
+        name::PHASE => row.phase.name(),
+        name::QUANTITY => row.quantity.as_str(),
+        name::UNIT => row.unit.as_str(),
+        name::VALUE => row.value,
+        name::SOURCE => row.source.name(),
+    })
+}
+
+pub(super) fn training(data: &RunData) -> DataFrame {
+    frame!(&data.training, row => {
+        name::VARIANT => row.variant.as_str(),
+        name::SEED => row.seed,
+        name::STEP => row.step,
+        name::EPOCH => row.epoch,
+        name::TRAIN_LOSS => row.train_loss,
+        name::EVAL_LOSS => row.eval_loss,
+        name::LEARNING_RATE => row.learning_rate,
+        name::GRAD_NORM => row.grad_norm,
+        name::TOKENS => row.tokens,
+        name::FLOPS => row.flops,
+        name::STEP_NS => row.step_ns,
+    })
+}
+
+/// Every journal row, its scores as one column per metric (null where the metric was not measured).
+pub(super) fn predictions(data: &RunData) -> DataFrame {
+    let rows = &data.rows;
+    let mut table = frame!(rows, row => {
+        name::PHASE => phase(row),
+        name::VARIANT => row.variant.name(),
+        name::SEED => row.seed,
+        name::SAMPLE_ID => data.samples[row.sample].id.as_str(),
+        name::REPEAT => row.repeat,
+        name::ANSWER => &*row.answer,
+        name::FINISH_REASON => data.ids.name(row.finish_reason),
+        name::PROMPT_TOKENS => row.prompt_tokens,
+        name::CONTEXT_TOKENS => row.context_tokens,
+        name::COMPLETION_TOKENS => row.completion_tokens,
+        name::CACHED_TOKENS => row.cached_tokens,
+        name::CONTEXT_CUT => row.context_cut,
+        name::EMBED_NS => row.stage_ns.embed,
+        name::SEARCH_NS => row.stage_ns.search,
+        name::PROMPT_NS => row.stage_ns.prompt,
+        name::PREFILL_NS => row.stage_ns.prefill,
+        name::DECODE_NS => row.stage_ns.decode,
+        name::TTFT_NS => row.ttft_ns,
+        name::E2E_NS => row.e2e_ns,
+        name::FLOPS => row.flops,
+        name::ERROR => row.error.as_deref(),
+    });
+    let mut metrics: Vec<(u32, &String)> = data.metric_ids.all().iter().enumerate().map(|(number, id)| (number as u32, id)).collect();
+    metrics.sort_by_key(|(_, id)| *id);
+    for (number, id) in metrics {
+        let values: Vec<Option<f64>> = rows.iter().map(|row| row.score(number)).collect();
+        table.with_column(Series::new(id.as_str().into(), values).into()).expect("one value per row");
+    }
+    table
+}
+
+/// One line per passage of every journal row.
+pub(super) fn hits(data: &RunData) -> DataFrame {
+    let pairs: Vec<(&Observation, &CompactHit)> = data.rows.iter().flat_map(|row| row.hits.iter().map(move |hit| (row, hit))).collect();
+    frame!(&pairs, (row, hit) => {
+        name::PHASE => phase(row),
+        name::VARIANT => row.variant.name(),
+        name::SEED => row.seed,
+        name::SAMPLE_ID => data.samples[row.sample].id.as_str(),
+        name::REPEAT => row.repeat,
+        name::RANK => hit.rank,
+        name::DOCUMENT_ID => data.ids.name(hit.document),
+        name::CHUNK_ID => data.ids.name(hit.chunk),
+        name::SCORE => hit.score,
+        name::IN_PROMPT => hit.in_prompt,
+        name::IN_EXACT => hit.in_exact,
+    })
+}
+
+fn phase(row: &Observation) -> &'static str {
+    match row.phase {
+        Phase::Accuracy => "accuracy",
+        Phase::Latency => "latency",
+    }
+}

@@ -1,0 +1,155 @@
+//! One score per variant, metric and sample: the mean over training seeds, with failures counted as zero.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::input::{Observation, RunData};
+use super::metric::{ANN_RECALL, ANSWER_CUT, CONTEXT_CUT, Kind, Metric};
+use crate::spec::{ContextSource, VariantKind};
+use crate::store::row::Phase;
+
+/// A sample's score under one metric.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scored {
+    /// Mean over seeds; a failed row adds zero.
+    pub value: f64,
+    /// A row of the sample failed.
+    pub failed: bool,
+}
+
+/// Scores of a variant under a metric, by sample; nothing where the metric does not apply or the sample has no row.
+pub type Column = Vec<Option<Scored>>;
+
+/// All scores of a run's accuracy pass.
+#[derive(Debug, Clone, Default)]
+pub struct Scores {
+    /// In the order of tables.
+    pub metrics: Vec<Metric>,
+    columns: BTreeMap<(VariantKind, String), Column>,
+}
+
+impl Scores {
+    /// Collects the scores of the accuracy pass.
+    pub fn of(data: &RunData) -> Self {
+        let applies = Applicability::of(data);
+        let mut columns = BTreeMap::new();
+        for variant in data.variants() {
+            let by_sample = rows_by_sample(data, variant);
+            for number in applies.measured(variant) {
+                let id = data.metric_ids.name(number);
+                let column = column(&by_sample, |sample, row| match row.error {
+                    Some(_) => applies.to(data, sample, number).then_some(0.0),
+                    None => row.score(number),
+                });
+                insert_if_measured(&mut columns, variant, id, column);
+            }
+            for (id, of_row) in diagnostics(data, variant) {
+                let column = column(&by_sample, |_, row| if row.error.is_some() { None } else { of_row(row) });
+                insert_if_measured(&mut columns, variant, &id, column);
+            }
+        }
+        let ids: BTreeSet<&str> = columns.keys().map(|(_, id)| id.as_str()).collect();
+        let mut metrics: Vec<Metric> = ids.into_iter().map(Metric::of).collect();
+        metrics.sort_by(|left, right| left.order().cmp(&right.order()));
+        Self { metrics, columns }
+    }
+
+    /// The scores of one variant under one metric, if it was measured.
+    pub fn column(&self, variant: VariantKind, metric: &str) -> Option<&Column> {
+        self.columns.get(&(variant, metric.to_owned()))
+    }
+
+    /// The same with metrics of one kind only, for tests of order and for lists in reports.
+    pub fn metrics_of(&self, kind: Kind) -> impl Iterator<Item = &Metric> {
+        self.metrics.iter().filter(move |metric| metric.kind == kind)
+    }
+}
+
+fn insert_if_measured(columns: &mut BTreeMap<(VariantKind, String), Column>, variant: VariantKind, id: &str, column: Column) {
+    if column.iter().any(Option::is_some) {
+        columns.insert((variant, id.to_owned()), column);
+    }
+}
+
+fn rows_by_sample(data: &RunData, variant: VariantKind) -> Vec<Vec<&Observation>> {
+    let mut by_sample = vec![Vec::new(); data.samples.len()];
+    for row in data.rows_of(variant, Phase::Accuracy) {
+        by_sample[row.sample].push(row);
+    }
+    by_sample
+}
+
+fn column(by_sample: &[Vec<&Observation>], score: impl Fn(usize, &Observation) -> Option<f64>) -> Column {
+    let of_sample = |(sample, rows): (usize, &Vec<&Observation>)| {
+        let scores: Vec<f64> = rows.iter().filter_map(|row| score(sample, row)).collect();
+        let failed = rows.iter().any(|row| row.error.is_some());
+        (!scores.is_empty()).then(|| Scored { value: scores.iter().sum::<f64>() / scores.len() as f64, failed })
+    };
+    by_sample.iter().enumerate().map(of_sample).collect()
+}
+
+/// Which metrics a failed row has scored zero under: those its variant is measured by, on samples that they apply to.
+struct Applicability {
+    measured: BTreeMap<VariantKind, BTreeSet<u32>>,
+    scored: BTreeSet<(usize, u32)>,
+    answered: BTreeSet<usize>,
+}
+
+impl Applicability {
+    fn of(data: &RunData) -> Self {
+        let mut applies = Self { measured: BTreeMap::new(), scored: BTreeSet::new(), answered: BTreeSet::new() };
+        let answered = data.rows.iter().filter(|row| row.phase == Phase::Accuracy && row.error.is_none());
+        for row in answered {
+            applies.answered.insert(row.sample);
+            for (number, _) in &row.scores {
+                applies.measured.entry(row.variant).or_default().insert(*number);
+                applies.scored.insert((row.sample, *number));
+            }
+        }
+        applies.add_variants_that_only_failed(data);
+        applies
+    }
+
+    fn add_variants_that_only_failed(&mut self, data: &RunData) {
+        let is_answer = |number: &u32| Metric::of(data.metric_ids.name(*number)).kind == Kind::Answer;
+        let answer_metrics: BTreeSet<u32> = self.measured.values().flatten().copied().filter(is_answer).collect();
+        for variant in data.variants() {
+            self.measured.entry(variant).or_insert_with(|| answer_metrics.clone());
+        }
+    }
+
+    fn measured(&self, variant: VariantKind) -> BTreeSet<u32> {
+        self.measured.get(&variant).cloned().unwrap_or_default()
+    }
+
+    /// Whether the metric applies to the sample: another row says so, or, where every row failed, the dataset does.
+    fn to(&self, data: &RunData, sample: usize, number: u32) -> bool {
+        if self.answered.contains(&sample) {
+            return self.scored.contains(&(sample, number));
+        }
+        Metric::of(data.metric_ids.name(number)).kind == Kind::Answer || !data.samples[sample].relevant.is_empty()
+    }
+}
+
+type OfRow<'a> = Box<dyn Fn(&Observation) -> Option<f64> + 'a>;
+
+/// Quantities that are counted from rows, not scored: index loss, cut contexts, cut answers.
+fn diagnostics<'a>(data: &'a RunData, variant: VariantKind) -> Vec<(String, OfRow<'a>)> {
+    let share = |is: bool| Some(f64::from(u8::from(is)));
+    let mut list: Vec<(String, OfRow<'a>)> = Vec::new();
+    if variant.context() == ContextSource::Retrieved {
+        list.push((format!("{ANN_RECALL}_at_{}", data.manifest.spec.retrieval.top_k), Box::new(ann_recall)));
+    }
+    if variant.context() != ContextSource::None {
+        list.push((CONTEXT_CUT.to_owned(), Box::new(move |row| share(row.context_cut))));
+    }
+    let length = data.ids.find("length");
+    list.push((ANSWER_CUT.to_owned(), Box::new(move |row| share(Some(row.finish_reason) == length))));
+    list
+}
+
+/// Share of the row's passages that exact search has too.
+fn ann_recall(row: &Observation) -> Option<f64> {
+    let shadowed: Vec<bool> = row.hits.iter().filter_map(|hit| hit.in_exact).collect();
+    let found = shadowed.iter().filter(|in_exact| **in_exact).count();
+    (!shadowed.is_empty()).then(|| found as f64 / shadowed.len() as f64)
+}

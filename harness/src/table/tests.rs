@@ -1,0 +1,204 @@
+use std::io::Write as _;
+
+use super::testing::{Fixture, realistic};
+use super::*;
+use crate::spec::VariantKind::{Baseline, Finetuned, Hybrid, Rag};
+
+fn point(tables: &Tables, variant: VariantKind, slice: &str) -> (f64, usize, usize) {
+    let row = tables.quality_of(variant, slice, "exact_match").unwrap();
+    (row.estimate.point, row.estimate.n, row.n_failed)
+}
+
+#[test]
+fn seeds_are_averaged_per_sample_before_samples_are() {
+    let mut run = Fixture::empty();
+    run.sample("a", &[]);
+    run.sample("b", &[]);
+    for (seed, sample, score) in [(1, "a", 1.0), (2, "a", 0.0), (3, "a", 0.0), (1, "b", 1.0)] {
+        run.answer(Finetuned, seed, sample, score);
+    }
+    let (mean, n, failed) = point(&run.tables(), Finetuned, ALL);
+    assert!((mean - (1.0 / 3.0 + 1.0) / 2.0).abs() < 1e-12, "{mean}");
+    assert_eq!((n, failed), (2, 0));
+}
+
+#[test]
+fn failures_score_zero_and_stay_in_n() {
+    let mut run = Fixture::empty();
+    for id in ["a", "b", "c", "d"] {
+        run.sample(id, &[]);
+    }
+    run.answer(Rag, 1, "a", 1.0);
+    run.answer(Rag, 1, "b", 1.0);
+    run.answer(Rag, 1, "c", 0.0);
+    run.failure(Rag, 1, "d");
+    assert_eq!(point(&run.tables(), Rag, ALL), (0.5, 4, 1));
+}
+
+#[test]
+fn a_variant_whose_every_row_failed_scores_zero_not_nothing() {
+    let mut run = Fixture::empty();
+    run.sample("a", &[]);
+    run.answer(Baseline, 1, "a", 1.0);
+    run.failure(Rag, 1, "a");
+    assert_eq!(point(&run.tables(), Rag, ALL), (0.0, 1, 1));
+}
+
+#[test]
+fn what_was_not_measured_has_no_row() {
+    let mut run = Fixture::empty();
+    run.sample("a", &[]);
+    run.answer(Baseline, 1, "a", 1.0);
+    run.answer(Rag, 1, "a", 1.0).scores.insert("recall_at_4".to_owned(), 0.0);
+    let tables = run.tables();
+    assert!(tables.quality_of(Baseline, ALL, "recall_at_4").is_none());
+    assert_eq!(tables.quality_of(Rag, ALL, "recall_at_4").unwrap().estimate.point, 0.0);
+    assert!(tables.latency.is_empty());
+    assert!(tables.contrast_of("rag", "baseline", ALL, "recall_at_4").is_none());
+}
+
+#[test]
+fn slices_cut_the_table_by_tag_and_value() {
+    let mut run = Fixture::empty();
+    run.sample("a", &[("knowledge", "fresh")]);
+    run.sample("b", &[("knowledge", "known")]);
+    run.sample("c", &[]);
+    for (id, score) in [("a", 1.0), ("b", 0.0), ("c", 0.0)] {
+        run.answer(Rag, 1, id, score);
+    }
+    let tables = run.tables();
+    assert_eq!(tables.slices(), ["all", "knowledge=fresh", "knowledge=known"]);
+    assert_eq!(point(&tables, Rag, "knowledge=fresh"), (1.0, 1, 0));
+    assert_eq!(point(&tables, Rag, "knowledge=known"), (0.0, 1, 0));
+}
+
+#[test]
+fn the_interaction_is_the_difference_of_differences() {
+    let mut run = Fixture::empty();
+    for id in ["a", "b"] {
+        run.sample(id, &[]);
+    }
+    for (variant, scores) in [(Baseline, [0.0, 0.0]), (Rag, [1.0, 0.0]), (Finetuned, [0.0, 1.0]), (Hybrid, [1.0, 0.5])] {
+        for (id, score) in ["a", "b"].into_iter().zip(scores) {
+            run.answer(variant, 1, id, score);
+        }
+    }
+    let tables = run.tables();
+    let difference = |left, right| tables.contrast_of(left, right, ALL, "exact_match").unwrap().difference.point;
+    assert_eq!(difference("rag", "baseline"), 0.5);
+    assert_eq!(difference("hybrid", "rag"), 0.25);
+    // (0.75 - 0.5) - (0.5 - 0)
+    assert_eq!(difference("hybrid-rag", "finetuned-baseline"), -0.25);
+}
+
+#[test]
+fn differences_are_paired_over_what_both_answered() {
+    let mut run = Fixture::empty();
+    for id in ["a", "b"] {
+        run.sample(id, &[]);
+    }
+    run.answer(Rag, 1, "a", 1.0);
+    run.answer(Baseline, 1, "a", 0.0);
+    run.answer(Baseline, 1, "b", 1.0);
+    let tables = run.tables();
+    let contrast = tables.contrast_of("rag", "baseline", ALL, "exact_match").unwrap();
+    assert_eq!((contrast.difference.point, contrast.difference.n), (1.0, 1));
+    assert!(tables.data.notes.iter().any(|note| note.contains("`rag` has rows for 1 of 2")), "{:?}", tables.data.notes);
+}
+
+#[test]
+fn ann_recall_is_the_share_of_passages_that_exact_search_has_too() {
+    let mut run = Fixture::empty();
+    run.sample("a", &[]);
+    let hit = |rank, in_exact| crate::store::row::HitRow {
+        document_id: "d".to_owned(),
+        chunk_id: format!("d#{rank}"),
+        rank,
+        score: 0.5,
+        in_prompt: true,
+        in_exact,
+    };
+    run.answer(Rag, 1, "a", 1.0).hits = vec![hit(1, Some(true)), hit(2, Some(true)), hit(3, Some(true)), hit(4, Some(false))];
+    assert_eq!(run.tables().quality_of(Rag, ALL, "ann_recall_at_4").unwrap().estimate.point, 0.75);
+}
+
+#[test]
+fn percentiles_are_refused_below_the_questions_that_they_need() {
+    let mut run = Fixture::empty();
+    for index in 0..29 {
+        run.sample(&format!("q{index}"), &[]);
+        run.answer(Baseline, 1, &format!("q{index}"), 1.0);
+        run.timing(Baseline, &format!("q{index}"), 1.0 + index as f64, 10.0 + index as f64);
+        if index < 28 {
+            run.timing(Rag, &format!("q{index}"), 1.0, 2.0);
+        }
+    }
+    let tables = run.tables();
+    let row = tables.latency_of(Baseline, Stage::Ttft).unwrap();
+    assert_eq!((row.n, row.p50.point, row.mean.point), (29, 15.0, 15.0));
+    assert!((row.p90.unwrap() - 26.2).abs() < 1e-9);
+    assert_eq!((row.p95, row.p99), (None, None));
+    assert_eq!(tables.latency_of(Rag, Stage::Ttft).unwrap().p90, None);
+    assert!(tables.latency_of(Baseline, Stage::Embed).is_none(), "a stage that is not there has no row");
+}
+
+fn append(path: &Path, text: &str) {
+    std::fs::OpenOptions::new().append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_torn_last_line_is_left_out_and_a_broken_middle_line_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = Fixture::empty();
+    run.sample("a", &[]);
+    run.answer(Rag, 1, "a", 1.0);
+    run.write(folder.path());
+    let journal = folder.path().join("journal.jsonl");
+    append(&journal, "{\"schema_version\":1,\"run");
+    let tables = read(folder.path()).unwrap();
+    assert_eq!(tables.data.rows.len(), 1);
+    assert!(tables.data.notes[0].contains("torn"), "{:?}", tables.data.notes);
+    append(&journal, "\n");
+    let error = read(folder.path()).unwrap_err().to_string();
+    assert!(error.ends_with("journal.jsonl` line 2 is malformed"), "{error}");
+}
+
+#[test]
+fn a_row_of_another_run_is_refused() {
+    let mut run = Fixture::empty();
+    run.sample("a", &[]);
+    run.answer(Rag, 1, "a", 1.0).run_id = "other".to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    run.write(folder.path());
+    let error = read(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("line 1 belongs to run `other`"), "{error}");
+}
+
+#[test]
+fn the_order_of_the_journal_changes_no_byte() {
+    let mut run = realistic(&[Baseline, Rag], 60);
+    let tables_of = |run: &Fixture| {
+        let folder = tempfile::tempdir().unwrap();
+        run.write(folder.path());
+        write_tables(folder.path()).unwrap();
+        ["predictions.parquet", "hits.parquet", "quality.parquet", "quality.csv", "latency.csv", "contrasts.csv"]
+            .map(|name| std::fs::read(folder.path().join("tables").join(name)).unwrap())
+    };
+    let first = tables_of(&run);
+    run.rows.reverse();
+    assert!(first == tables_of(&run));
+}
+
+#[test]
+fn tables_have_the_declared_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    realistic(&[Baseline, Rag, Finetuned, Hybrid], 30).write(folder.path());
+    write_tables(folder.path()).unwrap();
+    let header = |name: &str| {
+        let text = std::fs::read_to_string(folder.path().join("tables").join(name)).unwrap();
+        text.lines().next().unwrap().to_owned()
+    };
+    assert_eq!(header("quality.csv"), "variant,slice,metric,unit,direction,point,ci_low,ci_high,n,n_failed");
+    assert_eq!(header("contrasts.csv"), "left,right,slice,metric,difference,ci_low,ci_high,n,n_failed,verdict");
+    assert!(header("latency.csv").starts_with("variant,stage,unit,n,n_questions,mean,"));
+}
