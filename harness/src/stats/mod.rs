@@ -2,11 +2,17 @@
 //!
 //! What has no observations has no estimate (`None`, shown as "not measured"), never a zero.
 
+mod bootstrap;
 mod quantile;
+#[cfg(test)]
+mod reference;
+mod wilson;
 
 use serde::{Deserialize, Serialize};
 
+pub use bootstrap::Resampler;
 pub use quantile::{quantile, quantile_interval};
+pub use wilson::wilson;
 
 /// A mean (or another statistic) with its interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -11,15 +11,20 @@ pub fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
     let at = p * last as f64;
     let below = (at.floor() as usize).min(last);
     let above = (below + 1).min(last);
-    Some(sorted[below] + (at - below as f64) * (sorted[above] - sorted[below]))
+    let part = at - below as f64;
+    // Infinite values stay what they are: between equals there is nothing to interpolate.
+    if part == 0.0 || sorted[below] == sorted[above] {
+        return Some(sorted[below]);
+    }
+    Some(sorted[below] + part * (sorted[above] - sorted[below]))
 }
 
 /// The `p`-quantile with a distribution-free interval of at least the level `confidence`.
 ///
 /// The number of observations below the true quantile is binomial (n, p), so two order statistics enclose it with a probability known
 /// without any assumption on the distribution (David and Nagaraja, Order Statistics, section 7.1). With too few values for the level
-/// the ends are the smallest and the largest value, and the true level is lower: at n = 32 that is so for the 0.95-quantile. Values must
-/// be sorted and independent.
+/// an end is the smallest or the largest value and the true level is lower: with 32 values that is so for the upper end of the
+/// 0.95-quantile. Values must be sorted and independent. SciPy's `quantile_test` gives the same ends.
 pub fn quantile_interval(sorted: &[f64], p: f64, confidence: f64) -> Option<Estimate> {
     let point = quantile(sorted, p)?;
     let n = sorted.len();
@@ -40,7 +45,7 @@ mod tests {
         let values = [1.0, 2.0, 4.0, 8.0];
         assert_eq!(quantile(&values, 0.0), Some(1.0));
         assert_eq!(quantile(&values, 0.5), Some(3.0));
-        assert_eq!(quantile(&values, 0.9), Some(4.0 + 0.7 * 4.0));
+        assert_eq!(quantile(&values, 0.75), Some(5.0));
         assert_eq!(quantile(&values, 1.0), Some(8.0));
         assert_eq!(quantile(&[], 0.5), None);
         assert_eq!(quantile(&[5.0], 0.3), Some(5.0));
@@ -56,7 +61,7 @@ mod tests {
 
     #[test]
     fn with_few_values_the_interval_is_the_whole_range() {
-        let estimate = quantile_interval(&[1.0, 2.0, 3.0], 0.95, 0.95).unwrap();
+        let estimate = quantile_interval(&[1.0, 2.0, 3.0], 0.5, 0.95).unwrap();
         assert_eq!((estimate.ci_low, estimate.ci_high), (1.0, 3.0));
         assert_eq!(quantile_interval(&[], 0.5, 0.95), None);
     }
