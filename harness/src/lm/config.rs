@@ -90,6 +90,15 @@ impl DecoderConfig {
         ]
     }
 
+    /// Whether a linear layer adds a bias.
+    pub fn has_bias(&self, module: Module) -> bool {
+        match module {
+            Module::Q | Module::K | Module::V => self.qkv_bias,
+            Module::O => self.output_bias,
+            Module::Gate | Module::Up | Module::Down => self.mlp_bias,
+        }
+    }
+
     /// Number of weights, the tied head counted once.
     pub fn parameter_count(&self) -> usize {
         let linear: usize = self.linear_shapes().iter().map(|(_, out, input)| out * input).sum();

@@ -5,6 +5,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use super::cache::KvCache;
 use super::config::{DecoderConfig, Module};
 use super::lora::LoraWeights;
 use super::ops;
@@ -48,13 +49,6 @@ pub struct Decoder {
     sin: Tensor,
 }
 
-/// Keys and values of past positions, one pair per layer, each `[B, K, S, D]`.
-#[derive(Debug, Clone, Default)]
-pub struct KvCache {
-    /// Filled by the first forward pass.
-    pub layers: Vec<(Tensor, Tensor)>,
-}
-
 /// Where the rows of a batch stand.
 #[derive(Debug, Clone, Copy)]
 pub enum Positions<'a> {
@@ -86,14 +80,9 @@ impl Decoder {
             let mut linears = Vec::with_capacity(7);
             for (module, out, input) in config.linear_shapes() {
                 let path = format!("{prefix}.{}", module.path());
-                let has_bias = match module {
-                    Module::Q | Module::K | Module::V => config.qkv_bias,
-                    Module::O => config.output_bias,
-                    Module::Gate | Module::Up | Module::Down => config.mlp_bias,
-                };
                 linears.push(Linear {
                     weight: weight(&format!("{path}.weight"), &[out, input])?,
-                    bias: if has_bias { Some(weight(&format!("{path}.bias"), &[out])?) } else { None },
+                    bias: if config.has_bias(module) { Some(weight(&format!("{path}.bias"), &[out])?) } else { None },
                 });
             }
             let qk_norm = if config.qk_norm {
@@ -142,7 +131,7 @@ impl Decoder {
             let query = ops::rope(&query, &cos, &sin)?;
             let mut key = ops::rope(&key, &cos, &sin)?;
             if let Some(cache) = cache.as_deref_mut() {
-                (key, value) = cache.extend(index, key, value)?;
+                (key, value) = cache.extend(index, &key, &value)?;
             }
             let mixed = match &mask {
                 Some(mask) => ops::attention(&query, &key, &value, Some(mask))?,
@@ -189,19 +178,6 @@ impl Layer {
         match adapter.map(|adapter| adapter.delta(index, module, x)).transpose()?.flatten() {
             Some(delta) => y + delta,
             None => Ok(y),
-        }
-    }
-}
-
-impl KvCache {
-    fn extend(&mut self, layer: usize, key: Tensor, value: Tensor) -> Result<(Tensor, Tensor)> {
-        if let Some((past_key, past_value)) = self.layers.get(layer) {
-            let joined = (Tensor::cat(&[past_key, &key], 2)?, Tensor::cat(&[past_value, &value], 2)?);
-            self.layers[layer] = joined.clone();
-            Ok(joined)
-        } else {
-            self.layers.push((key.clone(), value.clone()));
-            Ok((key, value))
         }
     }
 }

@@ -4,10 +4,24 @@
 //! whose forward pass is differentiable. Base weights are loaded once; a [`lora::LoraWeights`] is passed beside them, never written into
 //! them.
 
+pub mod cache;
 pub mod config;
+pub mod config_file;
 pub mod decoder;
+pub mod flops;
+pub mod folder;
+pub mod generate;
+pub mod layout;
+pub mod local;
 pub mod lora;
 pub mod ops;
+pub mod sample;
+pub mod tokenizer;
+pub mod weights;
+
+pub use folder::{CheckedFolder, check_folder, save_folder};
+pub use local::LocalModel;
+pub use tokenizer::{SpecialTokens, Tokenizer};
 
 use std::time::Duration;
 
@@ -116,6 +130,28 @@ pub enum ModelError {
         /// What is wrong.
         problem: String,
     },
+    /// `config.json` asks for something impossible or not computed.
+    #[error("`config.json` of `{path}`: {problem}")]
+    Config {
+        /// The folder.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file could not be read or written.
+    #[error("cannot access `{path}`")]
+    Io {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A prompt without a token.
+    #[error("a prompt has no tokens")]
+    EmptyPrompt,
+    /// The weights give no number.
+    #[error("no logit is a finite number")]
+    NotFinite,
     /// No room for the answer.
     #[error("a prompt of {prompt_tokens} tokens and {max_new_tokens} new ones exceed the context of {context_length}")]
     PromptTooLong {
@@ -140,7 +176,14 @@ impl crate::diagnostic::Hint for ModelError {
             Self::Folder { .. } => Some("a model folder holds `config.json`, `tokenizer.json` and `model.safetensors` (or its shards and `model.safetensors.index.json`)".into()),
             Self::UnsupportedArchitecture { .. } => Some("supported: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM".into()),
             Self::PromptTooLong { .. } => Some("lower `retrieval.top_k`, `retrieval.chunk.max_tokens` or `generation.max_new_tokens`".into()),
+            Self::Weights { .. } => Some("copy or convert the folder again; weights and `config.json` must come from one model".into()),
+            Self::Config { .. } => Some("use a plain f32, f16 or bf16 checkpoint of the architecture, without quantisation or custom rope scaling".into()),
+            Self::EmptyPrompt => Some("the template rendered an empty prompt and the tokenizer adds no beginning token".into()),
+            Self::NotFinite => Some("the weights hold NaN or infinity; a fine-tuning may have diverged: lower `finetune.learning_rate`".into()),
             _ => None,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

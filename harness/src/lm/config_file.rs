@@ -1,0 +1,403 @@
+//! `config.json`, as transformers writes it (before and since version 5), to and from [`DecoderConfig`].
+//!
+//! Whatever the decoder would compute wrongly is refused here, by name, before any tensor is read.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::ModelError;
+use super::config::{DecoderConfig, Llama3Scaling};
+use super::tokenizer::SpecialTokens;
+
+/// Architectures that the decoder computes, with transformers' `model_type`.
+const ARCHITECTURES: [(&str, &str); 4] =
+    [("LlamaForCausalLM", "llama"), ("MistralForCausalLM", "mistral"), ("Qwen2ForCausalLM", "qwen2"), ("Qwen3ForCausalLM", "qwen3")];
+
+/// Larger than any real model; keeps products of sizes inside 64 bits.
+const MAX_SIZE: usize = 1 << 24;
+
+/// What `config.json` says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConfigFile {
+    /// The decoder's shape; `max_position_embeddings` as written.
+    pub decoder: DecoderConfig,
+    /// Width of sliding-window attention, if it is switched on. Up to this length it equals full attention.
+    pub sliding_window: Option<usize>,
+    /// `bos_token_id`, `eos_token_id`, `pad_token_id`.
+    pub special: SpecialTokens,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    #[serde(default = "default_eps")]
+    rms_norm_eps: f64,
+    rope_theta: Option<f64>,
+    rope_parameters: Option<Rope>,
+    rope_scaling: Option<Rope>,
+    max_position_embeddings: usize,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+    #[serde(default)]
+    attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
+    hidden_act: Option<String>,
+    sliding_window: Option<usize>,
+    use_sliding_window: Option<bool>,
+    partial_rotary_factor: Option<f64>,
+    quantization_config: Option<Value>,
+    #[serde(flatten)]
+    special: SpecialIds,
+}
+
+/// `bos_token_id`, `eos_token_id` (one or several) and `pad_token_id`, as `config.json` and `generation_config.json` hold them.
+#[derive(Deserialize, Default)]
+pub(super) struct SpecialIds {
+    bos_token_id: Option<OneOrMany>,
+    eos_token_id: Option<OneOrMany>,
+    pad_token_id: Option<OneOrMany>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+#[derive(Deserialize)]
+struct Rope {
+    #[serde(alias = "type")]
+    rope_type: Option<String>,
+    rope_theta: Option<f64>,
+    factor: Option<f64>,
+    low_freq_factor: Option<f64>,
+    high_freq_factor: Option<f64>,
+    original_max_position_embeddings: Option<usize>,
+    partial_rotary_factor: Option<f64>,
+}
+
+fn default_eps() -> f64 {
+    1e-6
+}
+
+impl OneOrMany {
+    fn into_vec(self) -> Vec<u32> {
+        match self {
+            Self::One(id) => vec![id],
+            Self::Many(ids) => ids,
+        }
+    }
+}
+
+impl From<SpecialIds> for SpecialTokens {
+    fn from(ids: SpecialIds) -> Self {
+        let list = |ids: Option<OneOrMany>| ids.map(OneOrMany::into_vec).unwrap_or_default();
+        Self { bos: list(ids.bos_token_id).first().copied(), eos: list(ids.eos_token_id), pad: list(ids.pad_token_id).first().copied() }
+    }
+}
+
+/// Reads the text of a `config.json`; `path` names the model in errors.
+///
+/// # Errors
+/// [`ModelError::UnsupportedArchitecture`], or [`ModelError::Config`] for everything else that is missing, impossible or not computed.
+pub fn parse(text: &[u8], path: &str) -> Result<ConfigFile, ModelError> {
+    let problem = |problem: String| ModelError::Config { path: path.into(), problem };
+    let value: Value = serde_json::from_slice(text).map_err(|error| problem(error.to_string()))?;
+    let architecture = architecture(&value, path)?;
+    let raw: Raw = serde_json::from_value(value).map_err(|error| problem(error.to_string()))?;
+    refuse_uncomputed(&raw).map_err(problem)?;
+    let sliding_window = raw.sliding_window.filter(|_| raw.use_sliding_window.unwrap_or(architecture == "MistralForCausalLM"));
+    let decoder = raw.decoder(architecture).map_err(problem)?;
+    validate(&decoder).map_err(problem)?;
+    if sliding_window == Some(0) {
+        return Err(problem("`sliding_window` is 0".into()));
+    }
+    Ok(ConfigFile { decoder, sliding_window, special: raw.special.into() })
+}
+
+fn architecture(value: &Value, path: &str) -> Result<&'static str, ModelError> {
+    let named = value.pointer("/architectures/0").and_then(Value::as_str);
+    let model_type = value.get("model_type").and_then(Value::as_str);
+    let known = match (named, model_type) {
+        (Some(name), _) => ARCHITECTURES.iter().find(|(architecture, _)| *architecture == name),
+        (None, Some(name)) => ARCHITECTURES.iter().find(|(_, model_type)| *model_type == name),
+        (None, None) => None,
+    };
+    known.map(|(architecture, _)| *architecture).ok_or_else(|| ModelError::UnsupportedArchitecture {
+        path: path.into(),
+        architecture: named.or(model_type).unwrap_or("(none named)").into(),
+    })
+}
+
+fn refuse_uncomputed(raw: &Raw) -> Result<(), String> {
+    if raw.quantization_config.is_some() {
+        return Err("quantised weights (`quantization_config`) are not supported".into());
+    }
+    if let Some(activation) = raw.hidden_act.as_deref().filter(|name| *name != "silu") {
+        return Err(format!("`hidden_act` is `{activation}`, only `silu` is supported"));
+    }
+    let nested = raw.rope_parameters.as_ref().and_then(|rope| rope.partial_rotary_factor);
+    match raw.partial_rotary_factor.or(nested).filter(|factor| *factor != 1.0) {
+        Some(factor) => Err(format!("`partial_rotary_factor` is {factor}, only 1 is supported")),
+        None => Ok(()),
+    }
+}
+
+impl Raw {
+    fn decoder(&self, architecture: &str) -> Result<DecoderConfig, String> {
+        if self.num_attention_heads == 0 {
+            return Err("`num_attention_heads` is 0".into());
+        }
+        if self.head_dim.is_none() && !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
+            return Err(format!("`num_attention_heads` {heads} does not divide `hidden_size` {hidden}"));
+        }
+        let attention_bias = self.attention_bias && matches!(architecture, "LlamaForCausalLM" | "Qwen3ForCausalLM");
+        let rope = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref());
+        let nested_theta = rope.and_then(|rope| rope.rope_theta);
+        Ok(DecoderConfig {
+            architecture: architecture.into(),
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            num_key_value_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
+            head_dim: self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads),
+            rms_norm_eps: self.rms_norm_eps,
+            rope_theta: nested_theta.or(self.rope_theta).unwrap_or(10_000.0),
+            rope_scaling: rope.map(Rope::scaling).transpose()?.flatten(),
+            max_position_embeddings: self.max_position_embeddings,
+            tie_word_embeddings: self.tie_word_embeddings,
+            qkv_bias: attention_bias || architecture == "Qwen2ForCausalLM",
+            output_bias: attention_bias,
+            mlp_bias: self.mlp_bias && architecture == "LlamaForCausalLM",
+            qk_norm: architecture == "Qwen3ForCausalLM",
+        })
+    }
+}
+
+impl Rope {
+    fn scaling(&self) -> Result<Option<Llama3Scaling>, String> {
+        let need = |value: Option<f64>, name: &str| value.ok_or_else(|| format!("rope scaling `llama3` lacks `{name}`"));
+        match self.rope_type.as_deref() {
+            None | Some("default") => Ok(None),
+            Some("llama3") => Ok(Some(Llama3Scaling {
+                factor: need(self.factor, "factor")?,
+                low_freq_factor: need(self.low_freq_factor, "low_freq_factor")?,
+                high_freq_factor: need(self.high_freq_factor, "high_freq_factor")?,
+                original_max_position_embeddings: self
+                    .original_max_position_embeddings
+                    .ok_or("rope scaling `llama3` lacks `original_max_position_embeddings`")?,
+            })),
+            Some(other) => Err(format!("rope scaling `{other}` is not supported, only `llama3` is")),
+        }
+    }
+}
+
+fn validate(config: &DecoderConfig) -> Result<(), String> {
+    let sizes = [
+        ("vocab_size", config.vocab_size),
+        ("hidden_size", config.hidden_size),
+        ("intermediate_size", config.intermediate_size),
+        ("num_hidden_layers", config.num_hidden_layers),
+        ("num_attention_heads", config.num_attention_heads),
+        ("num_key_value_heads", config.num_key_value_heads),
+        ("head_dim", config.head_dim),
+        ("max_position_embeddings", config.max_position_embeddings),
+    ];
+    if let Some((name, value)) = sizes.into_iter().find(|(_, value)| !(1..=MAX_SIZE).contains(value)) {
+        return Err(format!("`{name}` is {value}, expected 1 to {MAX_SIZE}"));
+    }
+    let (heads, key_value) = (config.num_attention_heads, config.num_key_value_heads);
+    if heads % key_value != 0 {
+        return Err(format!("`num_key_value_heads` {key_value} does not divide `num_attention_heads` {heads}"));
+    }
+    if config.head_dim % 2 != 0 {
+        return Err(format!("`head_dim` {} is odd", config.head_dim));
+    }
+    let positive = |value: f64| value.is_finite() && value > 0.0;
+    if !positive(config.rms_norm_eps) || !positive(config.rope_theta) {
+        return Err(format!("`rms_norm_eps` {} and `rope_theta` {} must be positive", config.rms_norm_eps, config.rope_theta));
+    }
+    match config.rope_scaling {
+        Some(scaling)
+            if !(positive(scaling.factor) && positive(scaling.low_freq_factor) && scaling.high_freq_factor > scaling.low_freq_factor) =>
+        {
+            Err("rope scaling `llama3` needs a positive `factor` and `low_freq_factor` below `high_freq_factor`".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The `config.json` of a decoder, in the form that transformers 4 and 5 both read; `dtype` is `float32`, `float16` or `bfloat16`.
+pub fn render(config: &DecoderConfig, special: &SpecialTokens, dtype: &str) -> Value {
+    let model_type = ARCHITECTURES.iter().find(|(architecture, _)| *architecture == config.architecture).map_or("llama", |(_, name)| name);
+    let mut value = json!({
+        "architectures": [config.architecture],
+        "model_type": model_type,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_parameters": rope(config),
+        "max_position_embeddings": config.max_position_embeddings,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "attention_bias": config.output_bias,
+        "mlp_bias": config.mlp_bias,
+        "sliding_window": null,
+        "use_sliding_window": false,
+        "bos_token_id": special.bos,
+        "eos_token_id": special.eos_value(),
+        "pad_token_id": special.pad,
+        "torch_dtype": dtype,
+    });
+    if config.rope_scaling.is_some() {
+        value["rope_scaling"] = rope(config);
+    }
+    value
+}
+
+fn rope(config: &DecoderConfig) -> Value {
+    match config.rope_scaling {
+        None => json!({"rope_type": "default", "rope_theta": config.rope_theta}),
+        Some(scaling) => json!({
+            "rope_type": "llama3",
+            "rope_theta": config.rope_theta,
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low_freq_factor,
+            "high_freq_factor": scaling.high_freq_factor,
+            "original_max_position_embeddings": scaling.original_max_position_embeddings,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> Value {
+        json!({
+            "architectures": ["LlamaForCausalLM"], "vocab_size": 100, "hidden_size": 64, "intermediate_size": 128,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 512
+        })
+    }
+
+    fn read(changes: &Value) -> Result<ConfigFile, ModelError> {
+        let mut value = base();
+        for (key, change) in changes.as_object().unwrap() {
+            value[key] = change.clone();
+        }
+        parse(value.to_string().as_bytes(), "m")
+    }
+
+    #[track_caller]
+    fn refused(changes: &Value, words: &str) {
+        let error = read(changes).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+
+    #[test]
+    fn absent_keys_take_the_defaults_of_transformers() {
+        let config = read(&json!({})).unwrap().decoder;
+        assert_eq!((config.num_key_value_heads, config.head_dim), (4, 16));
+        assert_eq!((config.rms_norm_eps, config.rope_theta), (1e-6, 10_000.0));
+        assert!(!config.tie_word_embeddings && !config.qkv_bias && !config.output_bias && !config.mlp_bias && !config.qk_norm);
+    }
+
+    #[test]
+    fn the_rotary_base_is_found_in_both_places() {
+        assert_eq!(read(&json!({"rope_theta": 5e5})).unwrap().decoder.rope_theta, 5e5);
+        let nested = json!({"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}});
+        assert_eq!(read(&nested).unwrap().decoder.rope_theta, 1e6);
+    }
+
+    #[test]
+    fn llama_3_scaling_is_read_and_others_are_refused_by_name() {
+        let scaling = json!({"rope_scaling": {"type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192}});
+        assert_eq!(read(&scaling).unwrap().decoder.rope_scaling.unwrap().factor, 32.0);
+        refused(&json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), "`yarn`");
+        refused(&json!({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}), "`low_freq_factor`");
+    }
+
+    #[test]
+    fn each_architecture_has_its_biases() {
+        let biases = |name: &str| {
+            let config = read(&json!({"architectures": [name], "attention_bias": true, "mlp_bias": true})).unwrap().decoder;
+            (config.qkv_bias, config.output_bias, config.mlp_bias, config.qk_norm)
+        };
+        assert_eq!(biases("LlamaForCausalLM"), (true, true, true, false));
+        assert_eq!(biases("MistralForCausalLM"), (false, false, false, false));
+        assert_eq!(biases("Qwen2ForCausalLM"), (true, false, false, false));
+        assert_eq!(biases("Qwen3ForCausalLM"), (true, true, false, true));
+    }
+
+    #[test]
+    fn a_sliding_window_counts_only_where_it_is_on() {
+        let window = |name: &str, on: Value| {
+            read(&json!({"architectures": [name], "sliding_window": 128, "use_sliding_window": on})).unwrap().sliding_window
+        };
+        assert_eq!(window("MistralForCausalLM", Value::Null), Some(128));
+        assert_eq!(window("Qwen2ForCausalLM", json!(true)), Some(128));
+        assert_eq!(window("Qwen2ForCausalLM", json!(false)), None);
+    }
+
+    #[test]
+    fn impossible_and_uncomputed_shapes_are_refused() {
+        refused(&json!({"num_key_value_heads": 3}), "`num_key_value_heads` 3 does not divide");
+        refused(&json!({"num_attention_heads": 0}), "`num_attention_heads` is 0");
+        refused(&json!({"num_attention_heads": 5}), "does not divide `hidden_size`");
+        refused(&json!({"head_dim": 15}), "odd");
+        refused(&json!({"vocab_size": 1u64 << 40}), "`vocab_size`");
+        refused(&json!({"hidden_act": "gelu"}), "`gelu`");
+        refused(&json!({"rms_norm_eps": 0.0}), "`rms_norm_eps`");
+        refused(&json!({"quantization_config": {"bits": 4}}), "quantised");
+        refused(&json!({"hidden_size": null}), "invalid type: null");
+    }
+
+    #[test]
+    fn an_unknown_architecture_is_named() {
+        let error = read(&json!({"architectures": ["GemmaForCausalLM"]})).unwrap_err();
+        assert!(
+            matches!(&error, ModelError::UnsupportedArchitecture { architecture, .. } if architecture == "GemmaForCausalLM"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_rendered_reads_back_the_same() {
+        let special = SpecialTokens { bos: Some(0), eos: vec![1, 7], pad: None };
+        for name in ARCHITECTURES.map(|(architecture, _)| architecture) {
+            let config =
+                read(&json!({"architectures": [name], "attention_bias": true, "rope_theta": 123.0, "head_dim": 8})).unwrap().decoder;
+            let scaled = DecoderConfig {
+                rope_scaling: Some(Llama3Scaling {
+                    factor: 2.0,
+                    low_freq_factor: 1.0,
+                    high_freq_factor: 4.0,
+                    original_max_position_embeddings: 64,
+                }),
+                ..config.clone()
+            };
+            for config in [config, scaled] {
+                let file = parse(render(&config, &special, "float32").to_string().as_bytes(), "m").unwrap();
+                assert_eq!((file.decoder, file.special, file.sliding_window), (config, special.clone(), None));
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A Hugging Face model folder: checked whole before anything large is read, and written.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Tensor};
+use serde_json::{Value, json};
+
+use super::ModelError;
+use super::config::DecoderConfig;
+use super::config_file;
+use super::decoder::Decoder;
+use super::layout::named_tensors;
+use super::tokenizer::Tokenizer;
+use super::weights::WeightFiles;
+
+/// A folder whose configuration, tokenizer and weight headers fit together.
+#[derive(Debug, Clone)]
+pub struct CheckedFolder {
+    /// The folder.
+    pub path: PathBuf,
+    /// Shape of the decoder; `max_position_embeddings` as far as the decoder computes it (up to a sliding window).
+    pub config: DecoderConfig,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The weights, not yet read.
+    pub weights: WeightFiles,
+}
+
+/// Checks a model folder without reading a tensor: configuration, tokenizer, presence, shapes and length of the weights.
+///
+/// # Errors
+/// [`ModelError`] naming what is missing or does not fit.
+pub fn check_folder(path: &Path) -> Result<CheckedFolder, ModelError> {
+    let label = path.display().to_string();
+    let problem = |problem: String| ModelError::Folder { path: label.clone(), problem };
+    if !path.is_dir() {
+        return Err(problem("is not a folder".into()));
+    }
+    let text = std::fs::read(path.join("config.json")).map_err(|error| problem(format!("`config.json`: {error}")))?;
+    let file = config_file::parse(&text, &label)?;
+    let tokenizer = Tokenizer::load_folder(path, file.special.clone())?;
+    let mut config = file.decoder;
+    check_vocabulary(&tokenizer, &config).map_err(problem)?;
+    let weights = WeightFiles::check(path, &config)?;
+    let window = file.sliding_window.unwrap_or(config.max_position_embeddings);
+    config.max_position_embeddings = config.max_position_embeddings.min(window);
+    Ok(CheckedFolder { path: path.into(), config, tokenizer, weights })
+}
+
+/// Every token must have a row in the embedding.
+pub(super) fn check_vocabulary(tokenizer: &Tokenizer, config: &DecoderConfig) -> Result<(), String> {
+    let (ids, rows) = (tokenizer.id_count(), config.vocab_size);
+    if ids > rows {
+        return Err(format!("`tokenizer.json` has ids up to {}, `config.json` a vocabulary of {rows}", ids - 1));
+    }
+    match tokenizer.special().eos.iter().find(|&&id| id as usize >= rows) {
+        Some(id) => Err(format!("end token {id} is outside the vocabulary of {rows}")),
+        None => Ok(()),
+    }
+}
+
+/// Writes a folder that [`check_folder`] accepts and transformers loads. `dtype` is F32, F16 or BF16. `config.json` comes last, so a folder
+/// that was interrupted is refused for lacking it.
+///
+/// # Errors
+/// [`ModelError::Io`], or a failed conversion.
+pub fn save_folder(dir: &Path, decoder: &Decoder, tokenizer: &Tokenizer, dtype: DType) -> Result<(), ModelError> {
+    std::fs::create_dir_all(dir).map_err(|source| ModelError::Io { path: dir.display().to_string(), source })?;
+    write(dir, "model.safetensors", &weight_bytes(decoder, dtype)?)?;
+    write(dir, "tokenizer.json", tokenizer.json())?;
+    write_json(dir, "tokenizer_config.json", &tokenizer_config(tokenizer, &decoder.config))?;
+    let special = tokenizer.special();
+    let ids = json!({"bos_token_id": special.bos, "eos_token_id": special.eos_value(), "pad_token_id": special.pad, "do_sample": false});
+    write_json(dir, "generation_config.json", &ids)?;
+    let name = match dtype {
+        DType::F16 => "float16",
+        DType::BF16 => "bfloat16",
+        _ => "float32",
+    };
+    write_json(dir, "config.json", &config_file::render(&decoder.config, special, name))
+}
+
+/// The bytes of `model.safetensors`.
+pub fn weight_bytes(decoder: &Decoder, dtype: DType) -> Result<Vec<u8>, ModelError> {
+    let convert = |(name, tensor): (String, &Tensor)| Ok((name, tensor.detach().to_dtype(dtype)?.contiguous()?));
+    let tensors: BTreeMap<String, Tensor> = named_tensors(decoder).into_iter().map(convert).collect::<Result<_, candle_core::Error>>()?;
+    let metadata = Some([("format".to_string(), "pt".to_string())].into());
+    Ok(safetensors::serialize(&tensors, metadata).map_err(candle_core::Error::wrap)?)
+}
+
+fn tokenizer_config(tokenizer: &Tokenizer, config: &DecoderConfig) -> Value {
+    let special = tokenizer.special();
+    let mut value = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.max_position_embeddings,
+        "clean_up_tokenization_spaces": false,
+    });
+    let named = [("bos_token", special.bos), ("eos_token", special.eos.first().copied()), ("pad_token", special.pad)];
+    for (key, id) in named {
+        if let Some(token) = id.and_then(|id| tokenizer.token(id)) {
+            value[key] = token.into();
+        }
+    }
+    value
+}
+
+fn write_json(dir: &Path, name: &str, value: &Value) -> Result<(), ModelError> {
+    write(dir, name, format!("{value:#}\n").as_bytes())
+}
+
+fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), ModelError> {
+    let path = dir.join(name);
+    std::fs::write(&path, bytes).map_err(|source| ModelError::Io { path: path.display().to_string(), source })
+}

@@ -1,0 +1,163 @@
+//! Text to token ids and back, as `tokenizer.json` says, with the special tokens that the other files name.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ModelError;
+use super::config_file::SpecialIds;
+
+/// Ids with a meaning of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SpecialTokens {
+    /// Begins a sequence.
+    pub bos: Option<u32>,
+    /// Any of these ends an answer.
+    pub eos: Vec<u32>,
+    /// Fills a batch in other programs; nothing here reads it.
+    pub pad: Option<u32>,
+}
+
+impl SpecialTokens {
+    /// As `eos_token_id` is written: nothing, one id, or a list.
+    pub(super) fn eos_value(&self) -> Value {
+        match self.eos.as_slice() {
+            [] => Value::Null,
+            [one] => (*one).into(),
+            many => many.into(),
+        }
+    }
+
+    /// Takes from `other` what is not known yet.
+    fn or(self, other: Self) -> Self {
+        Self { bos: self.bos.or(other.bos), eos: if self.eos.is_empty() { other.eos } else { self.eos }, pad: self.pad.or(other.pad) }
+    }
+}
+
+/// A tokenizer without padding and truncation.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    json: Vec<u8>,
+    special: SpecialTokens,
+    /// `tokenizer_config.json` asks for a beginning token that the post-processor does not add.
+    prepend: Option<u32>,
+}
+
+/// The parts of `tokenizer_config.json` that matter here.
+#[derive(Deserialize, Default)]
+struct TokenizerConfig {
+    add_bos_token: Option<bool>,
+    bos_token: Option<TokenText>,
+    eos_token: Option<TokenText>,
+    pad_token: Option<TokenText>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TokenText {
+    Plain(String),
+    Added { content: String },
+}
+
+impl TokenText {
+    fn text(&self) -> &str {
+        match self {
+            Self::Plain(content) | Self::Added { content } => content,
+        }
+    }
+}
+
+impl Tokenizer {
+    /// Reads the bytes of a `tokenizer.json`; padding and truncation in it are switched off.
+    pub fn from_bytes(json: &[u8], special: SpecialTokens) -> Result<Self, ModelError> {
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| failed(error.as_ref()))?;
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|error| failed(error.as_ref()))?;
+        Ok(Self { inner, json: json.to_vec(), special, prepend: None })
+    }
+
+    /// Reads the tokenizer of a model folder. Special tokens come from `generation_config.json`, else `config.json` (`of_config`), else
+    /// `tokenizer_config.json`.
+    pub fn load_folder(folder: &Path, of_config: SpecialTokens) -> Result<Self, ModelError> {
+        let problem = |problem: String| ModelError::Folder { path: folder.display().to_string(), problem };
+        let json = std::fs::read(folder.join("tokenizer.json")).map_err(|error| problem(format!("`tokenizer.json`: {error}")))?;
+        let generation: SpecialIds = read_optional(&folder.join("generation_config.json")).map_err(problem)?;
+        let config: TokenizerConfig = read_optional(&folder.join("tokenizer_config.json")).map_err(problem)?;
+        let mut tokenizer =
+            Self::from_bytes(&json, SpecialTokens::default()).map_err(|error| problem(format!("`tokenizer.json`: {error}")))?;
+        let named = tokenizer.named(&config);
+        tokenizer.special = SpecialTokens::from(generation).or(of_config).or(named);
+        if config.add_bos_token == Some(true) {
+            let adds_it = tokenizer.special.bos.is_some() && tokenizer.encode_prompt("")?.first().copied() == tokenizer.special.bos;
+            tokenizer.prepend = tokenizer.special.bos.filter(|_| !adds_it);
+        }
+        Ok(tokenizer)
+    }
+
+    fn named(&self, config: &TokenizerConfig) -> SpecialTokens {
+        let id = |token: &Option<TokenText>| token.as_ref().and_then(|token| self.inner.token_to_id(token.text()));
+        SpecialTokens { bos: id(&config.bos_token), eos: id(&config.eos_token).into_iter().collect(), pad: id(&config.pad_token) }
+    }
+
+    /// Ids of a prompt, with the special tokens that the post-processor adds.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        let encoding = self.inner.encode_fast(text, true).map_err(|error| failed(error.as_ref()))?;
+        Ok(self.prepend.into_iter().chain(encoding.get_ids().iter().copied()).collect())
+    }
+
+    /// Ids of a text, nothing added.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|error| failed(error.as_ref()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Number of tokens of a text, nothing added.
+    pub fn count(&self, text: &str) -> Result<usize, ModelError> {
+        self.encode(text).map(|ids| ids.len())
+    }
+
+    /// The text of token ids, special tokens left out. Bytes that are not whole characters become U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, ModelError> {
+        self.inner.decode(ids, true).map_err(|error| failed(error.as_ref()))
+    }
+
+    /// The text of a token as the vocabulary spells it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Ids with a meaning of their own.
+    pub fn special(&self) -> &SpecialTokens {
+        &self.special
+    }
+
+    /// The largest id plus one: how many rows the embedding must have at least.
+    pub fn id_count(&self) -> usize {
+        self.inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
+    }
+
+    /// The `tokenizer.json` that it was read from.
+    pub fn json(&self) -> &[u8] {
+        &self.json
+    }
+
+    /// BLAKE3 of `tokenizer.json`.
+    pub fn hash(&self) -> String {
+        blake3::hash(&self.json).to_hex().to_string()
+    }
+}
+
+fn read_optional<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> Result<T, String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match std::fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|error| format!("`{name}`: {error}")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
+        Err(error) => Err(format!("`{name}`: {error}")),
+    }
+}
+
+fn failed(error: &dyn std::error::Error) -> ModelError {
+    ModelError::Tokenizer(error.to_string())
+}
