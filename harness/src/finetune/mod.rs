@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod error;
 pub mod examples;
 pub mod flops;
+mod folder;
 pub mod full;
 pub mod lora;
 mod muon;

@@ -1,12 +1,6 @@
-//! One fine-tuning from labels to an adapter folder.
-//!
-//! ```text
-//! adapters/<variant>-seed<k>/             adapter_config.json + adapter_model.safetensors (lora), or model.safetensors (full); training.json
-//! adapters/<variant>-seed<k>.checkpoint/  while it is being trained
-//! ```
+//! One fine-tuning from labels to tuned weights; `folder` keeps them on disk.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
@@ -15,15 +9,14 @@ use crate::lm::decoder::Decoder;
 use crate::lm::lora::LoraWeights;
 use crate::spec::{FinetuneMethod, FinetuneSpec};
 
-use super::checkpoint::{Checkpoint, Progress, beside, remove, replace_folder};
+use super::checkpoint::Progress;
 use super::error::TrainingError;
 use super::examples::{self, EpochSource, Example, FittedRows};
-use super::lora::{self, LoraConfig};
 use super::objective::NextToken;
 use super::optimizer::{Optimizer, ParameterGroup, Parameters, UpdateRule};
 use super::schedule::LearningRate;
 use super::trainer::{Trainer, TrainerConfig};
-use super::{TrainingRow, TrainingSequence, full, peft, tensors};
+use super::{TrainingRow, TrainingSequence, folder, full, lora};
 
 /// What to train.
 pub struct TrainingRequest<'a> {
@@ -90,17 +83,6 @@ pub struct TrainingOutcome {
     pub hash: String,
 }
 
-/// `training.json` in the adapter folder: what makes a finished training recognisable.
-#[derive(Debug, Serialize, Deserialize)]
-struct TrainingFile {
-    request_hash: String,
-    figures: TrainingFigures,
-    rows: Vec<TrainingRow>,
-}
-
-const TRAINING_FILE: &str = "training.json";
-const FULL_WEIGHTS_FILE: &str = "model.safetensors";
-
 /// Trains the adapter, goes on from its checkpoint, or loads it if it is finished. Each step that is computed now is told to `events`.
 ///
 /// # Errors
@@ -108,7 +90,7 @@ const FULL_WEIGHTS_FILE: &str = "model.safetensors";
 /// error and is not overwritten.
 pub fn train_adapter(request: &TrainingRequest, events: &mut dyn FnMut(&TrainingRow)) -> Result<TrainingOutcome, TrainingError> {
     check(request.spec)?;
-    if let Some(outcome) = load_finished(request)? {
+    if let Some(outcome) = folder::load_finished(request)? {
         return Ok(outcome);
     }
     let data = Data::new(request)?;
@@ -117,7 +99,7 @@ pub fn train_adapter(request: &TrainingRequest, events: &mut dyn FnMut(&Training
         FinetuneMethod::Full => train_full(request, &data, events)?,
     };
     let figures = figures(request, &data, &parameters, &progress);
-    write_finished(request, weights, figures, progress.rows)
+    folder::write_finished(request, weights, figures, progress.rows)
 }
 
 fn check(spec: &FinetuneSpec) -> Result<(), TrainingError> {
@@ -207,8 +189,8 @@ fn fit_parameters(
         eval_steps: if spec.eval_steps > 0 { spec.eval_steps } else { data.source.steps_per_epoch() },
         patience: spec.patience,
         checkpoint_steps: spec.checkpoint_steps,
-        checkpoint: Some(checkpoint_folder(request)),
-        fingerprint: request_hash(request),
+        checkpoint: Some(folder::checkpoint(request)),
+        fingerprint: folder::request_hash(request),
     };
     let group = ParameterGroup { rule: UpdateRule::ADAMW, learning_rate: spec.learning_rate, weight_decay: spec.weight_decay };
     let trainer =
@@ -240,101 +222,9 @@ fn method_name(method: FinetuneMethod) -> &'static str {
     }
 }
 
-fn checkpoint_folder(request: &TrainingRequest) -> PathBuf {
-    beside(request.folder, "checkpoint")
-}
-
-/// BLAKE3 over everything that the trained weights depend on.
-fn request_hash(request: &TrainingRequest) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut put = |bytes: &[u8]| {
-        // Lengths keep neighbouring fields from running into each other.
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    put(request.base_hash.as_bytes());
-    put(&serde_json::to_vec(request.spec).expect("plain data"));
-    put(&request.seed.to_le_bytes());
-    put(request.variant.as_bytes());
-    for side in [request.train, request.validation] {
-        put(&(side.len() as u64).to_le_bytes());
-        for example in side {
-            put(example.cluster.as_bytes());
-            for tokens in [&example.prompt, &example.answer] {
-                put(&tokens.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>());
-            }
-        }
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
-/// Writes the adapter folder as a whole, then deletes the checkpoint.
-fn write_finished(
-    request: &TrainingRequest,
-    weights: TunedWeights,
-    mut figures: TrainingFigures,
-    rows: Vec<TrainingRow>,
-) -> Result<TrainingOutcome, TrainingError> {
-    let fresh = beside(request.folder, "new");
-    remove(&fresh)?;
-    fs::create_dir_all(&fresh).map_err(TrainingError::file(&fresh))?;
-    let weights_file = match &weights {
-        TunedWeights::Lora(adapter) => {
-            peft::write(&fresh, adapter, &LoraConfig::from(request.spec), request.base_name)?;
-            peft::WEIGHTS_FILE
-        }
-        TunedWeights::Full(decoder) => {
-            tensors::save(&fresh.join(FULL_WEIGHTS_FILE), &full::weights(decoder))?;
-            FULL_WEIGHTS_FILE
-        }
-    };
-    let path = fresh.join(weights_file);
-    let bytes = fs::read(&path).map_err(TrainingError::file(&path))?;
-    figures.bytes = bytes.len() as u64;
-    let hash = blake3::hash(&bytes).to_hex().to_string();
-    let file = TrainingFile { request_hash: request_hash(request), figures, rows };
-    let path = fresh.join(TRAINING_FILE);
-    fs::write(&path, serde_json::to_vec(&file).expect("plain data")).map_err(TrainingError::file(&path))?;
-    replace_folder(&fresh, request.folder)?;
-    Checkpoint::delete(&checkpoint_folder(request))?;
-    Ok(TrainingOutcome { weights, figures: file.figures, rows: file.rows, hash })
-}
-
-/// The adapter, if the folder holds a finished one of this very request.
-fn load_finished(request: &TrainingRequest) -> Result<Option<TrainingOutcome>, TrainingError> {
-    let folder = request.folder;
-    let path = folder.join(TRAINING_FILE);
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let wrong = |problem: String| TrainingError::Adapter { path: folder.display().to_string(), problem };
-    let text = fs::read(&path).map_err(TrainingError::file(&path))?;
-    let file: TrainingFile = serde_json::from_slice(&text).map_err(|error| wrong(format!("`{TRAINING_FILE}`: {error}")))?;
-    if file.request_hash != request_hash(request) {
-        return Err(wrong("it was trained with other settings, data or base weights".into()));
-    }
-    let device = request.base.embedding.device();
-    let (weights, weights_file) = match request.spec.method {
-        FinetuneMethod::Lora => (TunedWeights::Lora(peft::read(folder, &request.base.config, device)?.0), peft::WEIGHTS_FILE),
-        FinetuneMethod::Full => (TunedWeights::Full(Box::new(read_full(folder, request.base).map_err(wrong)?)), FULL_WEIGHTS_FILE),
-    };
-    let path = folder.join(weights_file);
-    let hash = blake3::hash(&fs::read(&path).map_err(TrainingError::file(&path))?).to_hex().to_string();
-    Ok(Some(TrainingOutcome { weights, figures: file.figures, rows: file.rows, hash }))
-}
-
-/// The fully tuned decoder in `folder`, in the shape of `base`; the error is what is wrong.
-fn read_full(folder: &Path, base: &Decoder) -> Result<Decoder, String> {
-    let mut named = tensors::load(&folder.join(FULL_WEIGHTS_FILE), base.embedding.device())?;
-    full::map_weights(base, |name, weight| match named.remove(name) {
-        Some(tuned) if tuned.dims() == weight.dims() => Ok(tuned),
-        Some(tuned) => Err(format!("`{name}` has shape {:?}, the model expects {:?}", tuned.dims(), weight.dims())),
-        None => Err(format!("`{name}` is missing")),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::atomic::Ordering;
 
     use super::super::testing;

@@ -374,4 +374,38 @@ mod tests {
             assert!(gradient.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() > 0.0, "`{name}` got zeros");
         }
     }
+
+    #[test]
+    fn weights_do_not_depend_on_the_number_of_threads() {
+        let wide = crate::lm::config::DecoderConfig {
+            hidden_size: 96,
+            intermediate_size: 256,
+            head_dim: 24,
+            vocab_size: 300,
+            ..testing::config()
+        };
+        let row = |i: u32| TrainingSequence { tokens: (0..64).map(|t| (t * 7 + i * 31) % 300).collect(), loss_weights: vec![1.0; 64] };
+        let batches = FixedBatches(vec![vec![(0..8).map(row).collect()]; 3]);
+        let hash = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let (decoder, parameters) = testing::trainable(wide.clone(), 3);
+                let objective = NextToken { decoder: &decoder, adapter: None, dropout: 0.0, seed: 0 };
+                let interrupt = AtomicBool::new(false);
+                let trainer = Trainer {
+                    parameters: &parameters,
+                    objective: &objective,
+                    batches: &batches,
+                    validation: &[],
+                    interrupt: &interrupt,
+                    config: config(3),
+                };
+                trainer.run(Optimizer::new(&parameters, mixed), &mut |_| ()).unwrap();
+                blake3::hash(&testing::bits(&decoder).into_iter().flat_map(u32::to_le_bytes).collect::<Vec<u8>>()).to_hex().to_string()
+            })
+        };
+        let (one, three) = (hash(1), hash(3));
+        eprintln!("weights after three steps: {one}");
+        assert_eq!(one, three);
+    }
 }
