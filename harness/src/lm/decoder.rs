@@ -119,17 +119,12 @@ impl Decoder {
         for (index, layer) in self.layers.iter().enumerate() {
             let normed = ops::rms_norm(&x, &layer.input_norm, self.config.rms_norm_eps)?;
             let apply = |module: Module, input: &Tensor| layer.apply(index, module, input, adapter);
-            let query = self.heads(&apply(Module::Q, &normed)?, self.config.num_attention_heads)?;
-            let key = self.heads(&apply(Module::K, &normed)?, self.config.num_key_value_heads)?;
-            let mut value = self.heads(&apply(Module::V, &normed)?, self.config.num_key_value_heads)?;
-            let (query, key) = match &layer.qk_norm {
-                Some((q_norm, k_norm)) => {
-                    (ops::rms_norm(&query, q_norm, self.config.rms_norm_eps)?, ops::rms_norm(&key, k_norm, self.config.rms_norm_eps)?)
-                }
-                None => (query, key),
-            };
-            let query = ops::rope(&query, &cos, &sin)?;
-            let mut key = ops::rope(&key, &cos, &sin)?;
+            let eps = self.config.rms_norm_eps;
+            let (q_norm, k_norm) = layer.qk_norm.as_ref().map(|(q, k)| ((q, eps), (k, eps))).unzip();
+            let (heads, kv_heads, rotation) = (self.config.num_attention_heads, self.config.num_key_value_heads, Some((&cos, &sin)));
+            let query = ops::split_heads(&apply(Module::Q, &normed)?, heads, q_norm, rotation)?;
+            let mut key = ops::split_heads(&apply(Module::K, &normed)?, kv_heads, k_norm, rotation)?;
+            let mut value = ops::split_heads(&apply(Module::V, &normed)?, kv_heads, None, None)?;
             if let Some(cache) = cache.as_deref_mut() {
                 (key, value) = cache.extend(index, &key, &value)?;
             }
@@ -150,12 +145,6 @@ impl Decoder {
         ops::linear(hidden, &self.head, None)
     }
 
-    /// `[B, T, heads * D]` to `[B, heads, T, D]`.
-    fn heads(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
-        let (b, t, _) = x.dims3()?;
-        x.reshape((b, t, heads, self.config.head_dim))?.transpose(1, 2)?.contiguous()
-    }
-
     fn positional(&self, positions: Positions, t: usize, dtype: DType) -> Result<(Tensor, Tensor, Option<Tensor>)> {
         match positions {
             Positions::FromZero => Ok((self.cos.narrow(0, 0, t)?.to_dtype(dtype)?, self.sin.narrow(0, 0, t)?.to_dtype(dtype)?, None)),
@@ -174,6 +163,9 @@ impl Layer {
     /// One linear layer with its bias and, if the adapter touches it, the low-rank update.
     fn apply(&self, index: usize, module: Module, x: &Tensor, adapter: Option<&LoraWeights>) -> Result<Tensor> {
         let linear = &self.linears[module as usize];
+        if let Some((pair, scale)) = adapter.and_then(|adapter| adapter.without_dropout(index, module)) {
+            return ops::lora_linear(x, &linear.weight, linear.bias.as_ref(), (&pair.a, &pair.b), scale);
+        }
         let y = ops::linear(x, &linear.weight, linear.bias.as_ref())?;
         match adapter.map(|adapter| adapter.delta(index, module, x)).transpose()?.flatten() {
             Some(delta) => y + delta,

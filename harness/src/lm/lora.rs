@@ -38,6 +38,14 @@ pub struct LoraDropout {
 }
 
 impl LoraWeights {
+    /// The update of one layer's module and its scale, if there is one and its input passes through no dropout.
+    pub fn without_dropout(&self, layer: usize, module: Module) -> Option<(&LoraPair, f64)> {
+        if self.dropout.as_ref().is_some_and(|dropout| dropout.probability > 0.0) {
+            return None;
+        }
+        self.pairs.get(&(layer, module)).map(|pair| (pair, self.scale))
+    }
+
     /// `(alpha / r) B A x` for one layer's module, or nothing if the adapter does not touch it. `x` is `[.., in]`, the result `[.., out]`.
     pub fn delta(&self, layer: usize, module: Module, x: &Tensor) -> Result<Option<Tensor>> {
         let Some(pair) = self.pairs.get(&(layer, module)) else { return Ok(None) };

@@ -36,7 +36,8 @@ impl CustomOp1 for Frozen {
         let weight = read(&self.weight);
         let bias = self.bias.as_ref().map(read);
         let bias = bias.as_ref().map(|bias| bias.floats()).transpose()?;
-        forward(floats(x, layout)?, layout.dims(), weight.floats()?, self.weight.dims2()?, bias)
+        let (y, shape) = forward(floats(x, layout)?, layout.dims(), weight.floats()?, self.weight.dims2()?, bias)?;
+        Ok((CpuStorage::F32(y), shape))
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -53,7 +54,8 @@ impl CustomOp2 for Trainable {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, x_layout: &Layout, weight: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        forward(floats(x, x_layout)?, x_layout.dims(), floats(weight, layout)?, layout.shape().dims2()?, None)
+        let (y, shape) = forward(floats(x, x_layout)?, x_layout.dims(), floats(weight, layout)?, layout.shape().dims2()?, None)?;
+        Ok((CpuStorage::F32(y), shape))
     }
 
     fn bwd(&self, x: &Tensor, weight: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -64,7 +66,14 @@ impl CustomOp2 for Trainable {
     }
 }
 
-fn forward(x: &[f32], dims: &[usize], weight: &[f32], (out, input): (usize, usize), bias: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
+/// `y` and its shape.
+pub(super) fn forward(
+    x: &[f32],
+    dims: &[usize],
+    weight: &[f32],
+    (out, input): (usize, usize),
+    bias: Option<&[f32]>,
+) -> Result<(Vec<f32>, Shape)> {
     let Some((&last, leading)) = dims.split_last() else { candle_core::bail!("a linear layer needs at least one dimension") };
     if last != input {
         candle_core::bail!("a linear layer of {input} inputs was given {last}")
@@ -73,7 +82,7 @@ fn forward(x: &[f32], dims: &[usize], weight: &[f32], (out, input): (usize, usiz
     let mut y = bias.map_or_else(|| vec![0.0; rows * out], |bias| bias.repeat(rows));
     let target = Target { accumulate: bias.is_some(), ..Target::parallel(&mut y, out) };
     gemm(target, 1.0, Matrix::new(x, rows, input), Matrix::new(weight, out, input).t());
-    Ok((CpuStorage::F32(y), Shape::from([leading, &[out]].concat())))
+    Ok((y, Shape::from([leading, &[out]].concat())))
 }
 
 /// `dx = g W`.

@@ -11,7 +11,9 @@ mod attention;
 mod cross_entropy;
 mod decode;
 mod gemm;
+mod heads;
 mod linear;
+mod lora;
 pub mod reference;
 mod rms_norm;
 mod rope;
@@ -38,6 +40,17 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 /// Rotary embedding of `x` `[B, H, T, D]`, half-split pairs (as in transformers). `cos` and `sin` are `[T, D/2]` or `[B, 1, T, D/2]`.
 pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     rope::rope(x, cos, sin)
+}
+
+/// A projection `[B, T, H * D]` as heads `[B, H, T, D]`, after [`rms_norm`] over each head (weight `[D]` and eps) and [`rope`] (cosines and
+/// sines), where given.
+pub fn split_heads(x: &Tensor, heads: usize, norm: Option<(&Tensor, f64)>, rotation: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
+    heads::split_heads(x, heads, norm, rotation)
+}
+
+/// [`linear`] with a low-rank update: `x W^T + b + scale (x A^T) B^T`, `pair` being `A` `[r, in]` and `B` `[out, r]`.
+pub fn lora_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, pair: (&Tensor, &Tensor), scale: f64) -> Result<Tensor> {
+    lora::lora_linear(x, weight, bias, pair, scale)
 }
 
 /// Softmax over the last dimension, in f32.

@@ -82,3 +82,16 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, weights: &Tensor, normal
     let losses = (log_sum - picked)?.squeeze(1)?;
     (losses * weights)?.sum_all()? * (1.0 / normaliser)
 }
+
+/// `x W^T + b + scale (x A^T) B^T`.
+pub fn lora_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, (a, b): (&Tensor, &Tensor), scale: f64) -> Result<Tensor> {
+    linear(x, weight, bias)? + (linear(&linear(x, a, None)?, b, None)? * scale)?
+}
+
+/// Splits `[B, T, H * D]` into `[B, H, T, D]`, then normalises and rotates each head.
+pub fn split_heads(x: &Tensor, heads: usize, norm: Option<(&Tensor, f64)>, rotation: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
+    let (b, t, width) = x.dims3()?;
+    let split = x.reshape((b, t, heads, width / heads))?.transpose(1, 2)?.contiguous()?;
+    let normed = norm.map_or(Ok(split.clone()), |(weight, eps)| rms_norm(&split, weight, eps))?;
+    rotation.map_or(Ok(normed.clone()), |(cos, sin)| rope(&normed, cos, sin))
+}

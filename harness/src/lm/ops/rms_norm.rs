@@ -61,14 +61,17 @@ impl RmsNorm {
                 || backward(x, weight, grad, self.eps, dx, dw),
             );
         });
-        let mut dw = vec![0.0; width];
-        for part in partial.chunks_exact(width) {
-            for (sum, part) in dw.iter_mut().zip(part) {
-                *sum += part;
-            }
-        }
-        (dx, dw)
+        (dx, sum_rows(&partial, width))
     }
+}
+
+/// Sum of the rows, in order.
+pub(super) fn sum_rows(rows: &[f32], width: usize) -> Vec<f32> {
+    let mut total = vec![0.0; width];
+    for row in rows.chunks_exact(width) {
+        total.iter_mut().zip(row).for_each(|(total, x)| *total += x);
+    }
+    total
 }
 
 #[inline(always)]
@@ -76,8 +79,9 @@ fn inverse_rms(x: &[f32], eps: f32) -> f32 {
     1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
 }
 
+/// Normalises rows of `x` into `y`.
 #[inline(always)]
-fn forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+pub(super) fn forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
     for (x, y) in x.chunks_exact(weight.len()).zip(y.chunks_exact_mut(weight.len())) {
         let inv = inverse_rms(x, eps);
         for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
@@ -86,8 +90,9 @@ fn forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
     }
 }
 
+/// Writes `dx` and adds to `dw`.
 #[inline(always)]
-fn backward(x: &[f32], weight: &[f32], grad: &[f32], eps: f32, dx: &mut [f32], dw: &mut [f32]) {
+pub(super) fn backward(x: &[f32], weight: &[f32], grad: &[f32], eps: f32, dx: &mut [f32], dw: &mut [f32]) {
     let width = weight.len();
     for ((x, grad), dx) in x.chunks_exact(width).zip(grad.chunks_exact(width)).zip(dx.chunks_exact_mut(width)) {
         let inv = inverse_rms(x, eps);

@@ -8,12 +8,17 @@ use super::storage::{floats, read, supported};
 /// See [`super::rope`].
 pub(super) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let (b, _, t, d) = x.dims4()?;
-    let tables: [&[usize]; 3] = [&[t, d / 2], &[1, 1, t, d / 2], &[b, 1, t, d / 2]];
-    let known = cos.dims() == sin.dims() && tables.contains(&cos.dims());
-    if !supported(&[x, cos, sin]) || !known || d % 2 == 1 || cos.track_op() || sin.track_op() {
+    if !supported(&[x]) || !tables_fit(cos, sin, [b, t, d]) {
         return super::reference::rope(x, cos, sin);
     }
     x.contiguous()?.apply_op1(Rope { cos: cos.contiguous()?, sin: sin.contiguous()?, direction: 1.0 })
+}
+
+/// Whether the kernels can use these tables for `b` sequences of `t` positions and heads of width `d`.
+pub(super) fn tables_fit(cos: &Tensor, sin: &Tensor, [b, t, d]: [usize; 3]) -> bool {
+    let tables: [&[usize]; 3] = [&[t, d / 2], &[1, 1, t, d / 2], &[b, 1, t, d / 2]];
+    let known = cos.dims() == sin.dims() && tables.contains(&cos.dims());
+    supported(&[cos, sin]) && known && d % 2 == 0 && !cos.track_op() && !sin.track_op()
 }
 
 struct Rope {
@@ -41,10 +46,8 @@ impl CustomOp1 for Rope {
                 let position = if one_table { row % t } else { row / (heads * t) * t + row % t };
                 let table = position * (d / 2)..(position + 1) * (d / 2);
                 let (x, cos, sin) = (&x[row * d..(row + 1) * d], &cos[table.clone()], &sin[table]);
-                vectorized(
-                    #[inline(always)]
-                    || turn(x, cos, sin, self.direction, y),
-                );
+                y.copy_from_slice(x);
+                vectorized(#[inline(always)] || turn(y, cos, sin, self.direction));
             }
         });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
@@ -56,15 +59,14 @@ impl CustomOp1 for Rope {
     }
 }
 
-/// Turns the pairs `(x[i], x[i + d/2])`.
+/// Turns the pairs `(y[i], y[i + d/2])`; `direction` is 1 or -1.
 #[inline(always)]
-fn turn(x: &[f32], cos: &[f32], sin: &[f32], direction: f32, y: &mut [f32]) {
-    let (left, right) = x.split_at(cos.len());
-    let (y_left, y_right) = y.split_at_mut(cos.len());
-    for i in 0..cos.len().min(sin.len()) {
-        let sin = direction * sin[i];
-        y_left[i] = left[i] * cos[i] - right[i] * sin;
-        y_right[i] = right[i] * cos[i] + left[i] * sin;
+pub(super) fn turn(y: &mut [f32], cos: &[f32], sin: &[f32], direction: f32) {
+    let (left, right) = y.split_at_mut(cos.len());
+    for ((left, right), (cos, sin)) in left.iter_mut().zip(right).zip(cos.iter().zip(sin)) {
+        let (l, r, sin) = (*left, *right, direction * sin);
+        *left = l * cos - r * sin;
+        *right = r * cos + l * sin;
     }
 }
 
