@@ -38,7 +38,7 @@ pub struct Overlap {
 impl fmt::Display for Overlap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shared = match self.kind {
-            OverlapKind::Question => "its wording",
+            OverlapKind::Question => "their wording",
             OverlapKind::Cluster => "a cluster",
             OverlapKind::Document => "a relevant document",
         };

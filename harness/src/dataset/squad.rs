@@ -1,7 +1,8 @@
 //! SQuAD 1.1 and 2.0 JSON: one file, or a folder with `train-*.json` and `dev-*.json` (or `test-*.json`).
 //!
 //! A paragraph becomes a document, titled by its article and named `<title>/<number>`; a paragraph that occurs twice under one title is
-//! one document. A question's `relevant` is its paragraph, which is also its cluster in the statistics. One file is split by *article*:
+//! one document. A question's `relevant` is its paragraph, also where it has no answer (a retriever should still find what it was asked
+//! about); the paragraph is also its cluster in the statistics. One file is split by *article*:
 //! paragraphs of one article tell of the same things, so train and test must not share one. Statistics cluster more finely than that,
 //! because a file of eight articles would leave an interval nothing to stand on; so intervals speak about these articles, not about
 //! articles at large.

@@ -131,7 +131,7 @@ fn overlap_is_refused_or_reported() {
     let files = native(DOCUMENTS, train, test);
     let error = load_from(&files, &spec(), 1).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("1 of 3 test questions share its wording with a training question (for example `t1`)"), "{text}");
+    assert!(text.contains("1 of 3 test questions share their wording with a training question (for example `t1`)"), "{text}");
     assert!(text.contains("1 of 3 test questions share a cluster with a training question (for example `t2`)"), "{text}");
     assert!(!text.contains("relevant document"), "{text}");
     assert!(error.hint().unwrap().contains("overlap = \"report\""));
@@ -227,6 +227,28 @@ fn an_unknown_folder_and_a_wrong_fraction_are_refused() {
     assert!(matches!(load_from(&files, &wrong, 1), Err(DatasetError::TestFraction { .. })));
     let missing = load(&DatasetSpec { path: "nowhere".into(), ..spec() }, 1, Path::new("/nonexistent"));
     assert!(matches!(missing, Err(DatasetError::NotFound { .. })));
+}
+
+#[test]
+fn check_hands_back_what_load_fails_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    put("documents.jsonl", DOCUMENTS);
+    put("train.jsonl", "{\"id\": \"n\", \"question\": \"Which?\", \"references\": [\"a\"]}\n");
+    put("test.jsonl", "{\"id\": \"t\", \"question\": \"which\", \"references\": [\"a\"]}\n");
+    let spec = DatasetSpec { path: ".".into(), ..spec() };
+    assert!(matches!(load(&spec, 1, dir.path()), Err(DatasetError::Overlap { .. })));
+    let examination = check(&spec, 1, dir.path()).unwrap();
+    assert!(examination.dataset.is_some() && examination.problems.is_empty());
+    assert_eq!((examination.overlaps[0].kind, examination.overlaps[0].count), (OverlapKind::Question, 1));
+
+    put("dataset.toml", "name = \"x\"\nlicense = \"MIT\"\n");
+    std::fs::write(dir.path().join("test.jsonl"), b"\xff").unwrap();
+    let examination = check(&spec, 1, dir.path()).unwrap();
+    let problems: Vec<String> = examination.problems.iter().map(ToString::to_string).collect();
+    assert!(examination.dataset.is_none());
+    assert!(problems.iter().any(|problem| problem.starts_with("`dataset.toml` line 2 is wrong: unknown field `license`")), "{problems:?}");
+    assert!(problems.iter().any(|problem| problem.starts_with("`test.jsonl` is not UTF-8 (byte 0)")), "{problems:?}");
 }
 
 #[test]
