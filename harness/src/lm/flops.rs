@@ -11,34 +11,9 @@
 
 use super::config::DecoderConfig;
 
-/// What a training step updates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trained {
-    /// Every weight.
-    All,
-    /// Low-rank updates with this many weights; the base is frozen.
-    Adapter(usize),
-}
-
 /// One forward pass over `new` tokens that follow `past` cached ones, logits for one position.
 pub fn forward_flops(config: &DecoderConfig, past: usize, new: usize) -> f64 {
     2.0 * linear_weights(config) * new as f64 + attention_flops(config, past, new) + head_flops(config)
-}
-
-/// Forward and backward pass over sequences of `lengths` tokens (padding not counted), with logits at `head_positions` positions in all.
-///
-/// The backward pass of a product costs one more product for its input (`2 N` per token) and one for its weight (`2 N`); a frozen weight
-/// has no gradient, so a token costs `6 N` in full fine-tuning and `4 N + 6 N_adapter` with an adapter. Attention's backward pass costs
-/// twice its forward pass.
-pub fn training_flops(config: &DecoderConfig, lengths: &[usize], head_positions: usize, trained: Trained) -> f64 {
-    let tokens: usize = lengths.iter().sum();
-    let attention: f64 = lengths.iter().map(|&length| 3.0 * attention_flops(config, 0, length)).sum();
-    let (passes, adapter) = match trained {
-        Trained::All => (3.0, 0.0),
-        Trained::Adapter(weights) => (2.0, 6.0 * weights as f64),
-    };
-    let linear = (passes * 2.0 * linear_weights(config) + adapter) * tokens as f64;
-    linear + attention + passes * head_flops(config) * head_positions as f64
 }
 
 fn linear_weights(config: &DecoderConfig) -> f64 {
@@ -77,13 +52,5 @@ mod tests {
     fn a_split_pass_costs_what_a_whole_one_does_and_one_more_head() {
         let split = forward_flops(&config(), 0, 3) + forward_flops(&config(), 3, 4);
         assert_eq!(split, forward_flops(&config(), 0, 7) + 80.0);
-    }
-
-    #[test]
-    fn training_everything_costs_three_forward_passes() {
-        let full = training_flops(&config(), &[7], 1, Trained::All);
-        assert_eq!(full, 3.0 * forward_flops(&config(), 0, 7));
-        let saved = 2.0 * 3.0 * 144.0 * 7.0 + 80.0;
-        assert_eq!(training_flops(&config(), &[7], 1, Trained::Adapter(50)), full - saved + 6.0 * 50.0 * 7.0);
     }
 }

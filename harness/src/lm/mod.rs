@@ -11,6 +11,7 @@ pub mod decoder;
 pub mod flops;
 pub mod folder;
 pub mod generate;
+pub mod inspect;
 pub mod layout;
 pub mod local;
 pub mod lora;
@@ -20,6 +21,7 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use folder::{CheckedFolder, check_folder, save_folder};
+pub use inspect::{ModelSummary, inspect_folder};
 pub use local::LocalModel;
 pub use tokenizer::{SpecialTokens, Tokenizer};
 
