@@ -53,7 +53,7 @@ impl Objective for NextToken<'_> {
         let (b, t, c) = hidden.dims3()?;
         // The head is the widest matrix: only rows that count are put through it.
         let counted = hidden.reshape((b * t, c))?.index_select(&batch.positions, 0)?;
-        ops::cross_entropy(&self.decoder.logits(&counted)?, &batch.targets, &batch.weights, normaliser)
+        ops::head_cross_entropy(&counted, &self.decoder.head, &batch.targets, &batch.weights, normaliser)
     }
 
     fn flops(&self, batch: &MicroBatch) -> f64 {

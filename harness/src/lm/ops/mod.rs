@@ -11,6 +11,7 @@ mod attention;
 mod cross_entropy;
 mod decode;
 mod gemm;
+mod head;
 mod heads;
 mod linear;
 mod lora;
@@ -78,4 +79,10 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// `sum(w * -log p[target]) / normaliser`.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, weights: &Tensor, normaliser: f64) -> Result<Tensor> {
     cross_entropy::cross_entropy(logits, targets, weights, normaliser)
+}
+
+/// [`cross_entropy`] of the logits `hidden head^T`, for `hidden` `[N, C]` and `head` `[V, C]`, without holding all of them when they are
+/// many. The head gets a gradient when it is trainable (a tied embedding).
+pub fn head_cross_entropy(hidden: &Tensor, head: &Tensor, targets: &Tensor, weights: &Tensor, normaliser: f64) -> Result<Tensor> {
+    head::head_cross_entropy(hidden, head, targets, weights, normaliser)
 }

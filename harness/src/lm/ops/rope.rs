@@ -47,7 +47,10 @@ impl CustomOp1 for Rope {
                 let table = position * (d / 2)..(position + 1) * (d / 2);
                 let (x, cos, sin) = (&x[row * d..(row + 1) * d], &cos[table.clone()], &sin[table]);
                 y.copy_from_slice(x);
-                vectorized(#[inline(always)] || turn(y, cos, sin, self.direction));
+                vectorized(
+                    #[inline(always)]
+                    || turn(y, cos, sin, self.direction),
+                );
             }
         });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
