@@ -1,6 +1,18 @@
 //! From a question to passages: chunk, embed, index, search; exact search shadows the index on every query.
 
+pub mod chunk;
+pub mod embed;
+mod error;
+pub mod exact;
+pub mod hnsw;
+mod index;
+pub mod vector;
+
 use serde::{Deserialize, Serialize};
+
+pub use embed::{BUILTIN, DistillConfig, Distilled, StaticEmbedder, builtin, check_embedder, distill, load_embedder};
+pub use error::RetrievalError;
+pub use index::{IndexFigures, Retriever, ann_recall};
 
 /// A retrieved piece of a document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,10 +43,13 @@ pub struct Retrieved {
     pub hits: Vec<Hit>,
     /// Best first, from exact search over the same vectors (empty in a timed search, which does not pay for the shadow).
     pub exact: Vec<Hit>,
-    /// Time to embed the question.
+    /// Time to embed the question; zero in a batch, which is not timed.
     pub embed_ns: u64,
-    /// Time to search the index.
+    /// Time to search the index; zero in a batch, which is not timed.
     pub search_ns: u64,
+    /// Floating-point operations of embedding the question (analytic) and of searching the index (distances counted, two operations per
+    /// dimension each); those of the shadow are left out.
+    pub flops: f64,
 }
 
 /// Turns texts into unit vectors of one dimension.
@@ -42,7 +57,8 @@ pub trait Embedder: Send + Sync {
     /// Length of a vector.
     fn dimension(&self) -> usize;
 
-    /// One unit-length vector per text, in order. Equal texts give equal vectors whatever else is in the batch.
+    /// One unit-length vector per text, in order. Equal texts give equal vectors whatever else is in the batch. A text in which the embedder
+    /// knows nothing may give the zero vector, which resembles no other.
     fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, RetrievalError>;
 
     /// Number of tokens the embedder reads of a text (after its own truncation): the unit of its cost.
@@ -53,20 +69,4 @@ pub trait Embedder: Send + Sync {
 
     /// BLAKE3 over weights, tokenizer and pooling settings.
     fn hash(&self) -> &str;
-}
-
-/// What can go wrong between a corpus and its passages.
-#[derive(Debug, thiserror::Error)]
-pub enum RetrievalError {
-    /// The embedder's folder is unusable.
-    #[error("embedder `{path}`: {problem}")]
-    Embedder {
-        /// Folder or name.
-        path: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A tensor operation failed.
-    #[error("embedding failed")]
-    Tensor(#[source] candle_core::Error),
 }
