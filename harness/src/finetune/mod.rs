@@ -6,6 +6,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod error;
 pub mod examples;
+pub mod flops;
 mod folder;
 pub mod full;
 pub mod lora;

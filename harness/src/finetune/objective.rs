@@ -3,11 +3,11 @@
 use candle_core::{Result, Tensor};
 
 use crate::lm::decoder::{Decoder, Positions};
-use crate::lm::flops::{self, Trained};
 use crate::lm::lora::{LoraDropout, LoraWeights};
 use crate::lm::ops;
 
 use super::batch::MicroBatch;
+use super::flops;
 
 /// Gives the loss of a micro-batch as a scalar that gradients can flow back from.
 pub trait Objective {
@@ -57,9 +57,7 @@ impl Objective for NextToken<'_> {
     }
 
     fn flops(&self, batch: &MicroBatch) -> f64 {
-        let adapter_weights = |adapter: &LoraWeights| adapter.pairs.values().map(|pair| pair.a.elem_count() + pair.b.elem_count()).sum();
-        let trained = self.adapter.map_or(Trained::All, |adapter| Trained::Adapter(adapter_weights(adapter)));
-        flops::training_flops(&self.decoder.config, &batch.lengths, batch.predictions(), trained)
+        flops::training_flops(&self.decoder.config, batch, self.adapter)
     }
 
     fn device(&self) -> &candle_core::Device {
