@@ -6,6 +6,8 @@ mod error;
 pub mod exact;
 pub mod hnsw;
 mod index;
+#[cfg(test)]
+mod quality_tests;
 pub mod vector;
 
 use serde::{Deserialize, Serialize};

@@ -200,3 +200,130 @@ fn hash_of(weights: &[u8], tokenizer: &[u8], config: &Config, settings: &Sentenc
     hasher.update(format!("{config:?} {settings:?}").as_bytes());
     hasher.finalize().to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::super::vector::dot;
+    use super::*;
+
+    fn fixture() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/embedder")
+    }
+
+    /// A copy of the fixture in which files can be changed.
+    fn copied() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("1_Pooling")).unwrap();
+        for name in
+            ["config.json", "tokenizer.json", "model.safetensors", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json"]
+        {
+            std::fs::copy(fixture().join(name), folder.path().join(name)).unwrap();
+        }
+        folder
+    }
+
+    fn change(folder: &Path, name: &str, from: &str, to: &str) {
+        let text = std::fs::read_to_string(folder.join(name)).unwrap();
+        assert!(text.contains(from), "{from} is not in {name}");
+        std::fs::write(folder.join(name), text.replace(from, to)).unwrap();
+    }
+
+    fn expected() -> Value {
+        folder::read_json(&fixture(), "expected.json").unwrap()
+    }
+
+    #[test]
+    fn embeddings_equal_those_of_sentence_transformers_in_every_pooling_mode() {
+        let expected = expected();
+        let texts: Vec<&str> = expected["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        for mode in ["mean_tokens", "cls_token", "max_tokens"] {
+            let folder = copied();
+            std::fs::write(folder.path().join("1_Pooling/config.json"), format!("{{\"pooling_mode_{mode}\": true}}")).unwrap();
+            check(folder.path()).unwrap();
+            let vectors = BertEmbedder::load(folder.path()).unwrap().embed(&texts).unwrap();
+            for (index, vector) in vectors.iter().enumerate() {
+                let reference: Vec<f32> = serde_json::from_value(expected[mode][index].clone()).unwrap();
+                let largest = vector.iter().zip(&reference).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(largest < 1e-5, "{mode} of {:?} is off by {largest}", texts[index]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_vector_does_not_depend_on_its_batch_by_a_bit() {
+        let embedder = BertEmbedder::load(&fixture()).unwrap();
+        let together = embedder.embed(&["the sun", "the moon is warm and the stars", "", "the sun"]).unwrap();
+        assert_eq!(together[0], together[3]);
+        assert_eq!(together[..1], embedder.embed(&["the sun"]).unwrap());
+        assert_eq!(together[2..3], embedder.embed(&[""]).unwrap());
+    }
+
+    #[test]
+    fn tokens_are_counted_with_the_special_ones_and_bounded() {
+        let embedder = BertEmbedder::load(&fixture()).unwrap();
+        assert_eq!(embedder.count_tokens("the sun is warm"), 6);
+        assert_eq!(embedder.count_tokens(""), 2);
+        assert_eq!(embedder.count_tokens(&"the moon ".repeat(40)), 24);
+        assert_eq!(embedder.special_tokens().unwrap(), (vec![2], vec![3]));
+        // Two layers; 10 tokens: projections and feed-forward 2 * 10 * (4 * 32 * 32 + 2 * 32 * 64), attention 4 * 100 * 32.
+        assert_eq!(embedder.flops(10), 2.0 * (163_840.0 + 12_800.0));
+    }
+
+    #[test]
+    fn the_hash_follows_the_pooling() {
+        let folder = copied();
+        let before = BertEmbedder::load(folder.path()).unwrap().hash().to_owned();
+        std::fs::write(folder.path().join("1_Pooling/config.json"), r#"{"pooling_mode_cls_token": true}"#).unwrap();
+        assert_ne!(before, BertEmbedder::load(folder.path()).unwrap().hash());
+    }
+
+    #[test]
+    fn folders_whose_parts_do_not_fit_are_refused() {
+        let problem = |name: &str, from: &str, to: &str| {
+            let folder = copied();
+            change(folder.path(), name, from, to);
+            assert!(BertEmbedder::load(folder.path()).is_err());
+            check(folder.path()).unwrap_err().to_string()
+        };
+        assert!(problem("config.json", "\"vocab_size\": 110", "\"vocab_size\": 111").contains("has shape [110, 32]"));
+        assert!(problem("config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3").contains("no tensor `encoder.layer.2"));
+        assert!(problem("config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1").contains("more layers than the 1"));
+        assert!(problem("config.json", "\"num_attention_heads\": 4", "\"num_attention_heads\": 5").contains("into 5 heads"));
+        assert!(problem("config.json", "\"gelu\"", "\"mish\"").contains("`config.json`: unknown variant `mish`"));
+        assert!(problem("modules.json", "models.Normalize", "models.Dense").contains("module `Dense`"));
+    }
+
+    #[test]
+    fn a_cut_weight_file_is_refused() {
+        let folder = copied();
+        let file = folder.path().join("model.safetensors");
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+        assert!(check(folder.path()).unwrap_err().to_string().contains("its header promises"));
+        std::fs::write(&file, &bytes[..5]).unwrap();
+        assert!(check(folder.path()).unwrap_err().to_string().contains("cut short"));
+    }
+
+    /// `RAGFT_TEST_MINILM` names an all-MiniLM-L6-v2 folder; `reference.json` beside this test's other fixtures holds sentence-transformers'
+    /// vectors for a few texts.
+    #[test]
+    fn real_weights_give_the_vectors_of_sentence_transformers() {
+        let Some(path) = std::env::var_os("RAGFT_TEST_MINILM") else {
+            eprintln!("skipped: RAGFT_TEST_MINILM does not name an all-MiniLM-L6-v2 folder");
+            return;
+        };
+        let reference: Value = folder::read_json(&fixture(), "minilm.json").unwrap();
+        let texts: Vec<&str> = reference["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        let vectors = BertEmbedder::load(Path::new(&path)).unwrap().embed(&texts).unwrap();
+        let mut lowest = 1.0f32;
+        for (index, vector) in vectors.iter().enumerate() {
+            let mut expected: Vec<f32> = serde_json::from_value(reference["vectors"][index].clone()).unwrap();
+            normalise(&mut expected);
+            lowest = lowest.min(dot(vector, &expected));
+            assert!(lowest > 0.99999, "cosine {lowest} for {:?}", texts[index]);
+        }
+        eprintln!("lowest cosine {lowest} over {} texts", texts.len());
+    }
+}
