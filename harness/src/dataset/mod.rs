@@ -6,6 +6,7 @@
 //! A new format is one file here with a `read` that fills a `check::Raw`, and a line in `load::read`.
 
 mod beir;
+mod builtin;
 mod check;
 mod error;
 mod files;
@@ -19,8 +20,10 @@ mod squad;
 mod summary;
 #[cfg(test)]
 mod tests;
+pub mod world;
 mod write;
 
+pub use builtin::builtin;
 pub use error::{At, DatasetError, Place, Problem};
 pub use files::Files;
 pub use load::{Examination, check, content_hash, load, load_from};
