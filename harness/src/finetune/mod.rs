@@ -4,6 +4,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod curriculum;
 pub mod error;
 pub mod examples;
 pub mod flops;
@@ -14,6 +15,11 @@ mod muon;
 pub mod objective;
 pub mod optimizer;
 pub mod peft;
+pub mod pretrain;
+pub mod pretrain_batches;
+pub mod pretrain_evaluation;
+pub mod pretrain_spec;
+pub mod pretrain_tokenizer;
 #[cfg(test)]
 mod reference;
 pub mod run;

@@ -10,7 +10,7 @@ use super::batch::MicroBatch;
 use super::flops;
 
 /// Gives the loss of a micro-batch as a scalar that gradients can flow back from.
-pub trait Objective {
+pub trait Objective: Sync {
     /// `sum(w * -log p[target]) / normaliser`. `micro_step` counts micro-batches over the whole training and names the dropout masks;
     /// without it (evaluation) there is no dropout.
     fn loss(&self, batch: &MicroBatch, normaliser: f64, micro_step: Option<u64>) -> Result<Tensor>;

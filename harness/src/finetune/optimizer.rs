@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
+use rayon::prelude::*;
 
 use super::error::TrainingError;
 use super::muon;
@@ -92,11 +93,12 @@ impl Optimizer {
     /// [`TrainingError::NoGradient`] when a weight's gradient is missing.
     pub fn step(&mut self, gradients: &Gradients, gradient_scale: f64, rate_factor: f64) -> Result<(), TrainingError> {
         self.steps += 1;
-        for (name, slot) in &mut self.slots {
+        let steps = self.steps;
+        // Each weight's step depends on its own gradient alone.
+        self.slots.par_iter_mut().try_for_each(|(name, slot)| {
             let gradient = gradients.get(name).ok_or_else(|| TrainingError::NoGradient { name: name.clone() })?;
-            slot.update(gradient, gradient_scale as f32, rate_factor, self.steps)?;
-        }
-        Ok(())
+            Ok(slot.update(gradient, gradient_scale as f32, rate_factor, steps)?)
+        })
     }
 
     /// The moments as named tensors, and the number of steps: all that a resumed training needs.

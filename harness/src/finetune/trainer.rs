@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{Tensor, Var};
+use rayon::prelude::*;
 
 use super::batch::MicroBatch;
 use super::checkpoint::{Checkpoint, Progress};
@@ -148,18 +149,29 @@ impl Trainer<'_> {
     /// Loss and gradients of a step. Every micro-batch is normalised by the weights of the whole step, so that how rows are packed into
     /// micro-batches does not change what is minimised.
     fn gradients(&self, micro_batches: &[MicroBatch], weight_sum: f64, micro_step: u64) -> Result<(f64, Gradients), TrainingError> {
+        let counted: Vec<_> = micro_batches.iter().enumerate().filter(|(_, batch)| batch.weight_sum != 0.0).collect();
+        // Side by side where the caller's pool has threads; summed in order, so that the sums do not depend on it.
+        let parts: Vec<Result<(f64, Gradients), TrainingError>> =
+            counted.par_iter().map(|(offset, batch)| self.micro_gradients(batch, weight_sum, micro_step + *offset as u64)).collect();
         let mut total = 0.0;
         let mut sums = Gradients::new();
-        for (offset, batch) in micro_batches.iter().enumerate().filter(|(_, batch)| batch.weight_sum != 0.0) {
-            let loss = self.objective.loss(batch, weight_sum, Some(micro_step + offset as u64))?;
-            total += f64::from(loss.to_scalar::<f32>()?);
-            let grads = loss.backward()?;
-            for (name, var) in self.parameters {
-                let gradient = grads.get(var).ok_or_else(|| TrainingError::NoGradient { name: name.clone() })?;
-                add(&mut sums, name, gradient.flatten_all()?.to_vec1()?);
-            }
+        for part in parts {
+            let (loss, gradients) = part?;
+            total += loss;
+            gradients.into_iter().for_each(|(name, gradient)| add(&mut sums, &name, gradient));
         }
         Ok((total, sums))
+    }
+
+    fn micro_gradients(&self, batch: &MicroBatch, weight_sum: f64, micro_step: u64) -> Result<(f64, Gradients), TrainingError> {
+        let loss = self.objective.loss(batch, weight_sum, Some(micro_step))?;
+        let grads = loss.backward()?;
+        let flat = |(name, var): (&String, &Var)| {
+            let gradient = grads.get(var).ok_or_else(|| TrainingError::NoGradient { name: name.clone() })?;
+            Ok((name.clone(), gradient.flatten_all()?.to_vec1()?))
+        };
+        let gradients = self.parameters.iter().map(flat).collect::<Result<_, TrainingError>>()?;
+        Ok((f64::from(loss.to_scalar::<f32>()?), gradients))
     }
 
     fn evaluation_due(&self, step: u64) -> bool {

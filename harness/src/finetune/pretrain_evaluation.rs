@@ -1,0 +1,107 @@
+//! What a model in training can do: reading with names it never saw, and recall of what it was shown.
+
+use std::collections::BTreeMap;
+
+use candle_core::{D, Device, Tensor};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::curriculum::{Curriculum, Probe, ReadingForm};
+use super::full;
+use super::pretrain::PretrainError;
+use crate::dataset::world::TYPES;
+use crate::lm::ModelError;
+use crate::lm::decoder::{Decoder, Positions};
+use crate::rng::Rng;
+
+/// Rows of one forward pass.
+const BATCH: usize = 16;
+
+/// Part of the questions answered exactly, by kind of question.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Questions behind each figure.
+    pub questions: usize,
+    /// `read_1`, `read_4_near`, `recall`, ...: see [`Evaluator::new`].
+    pub exact_match: BTreeMap<String, f64>,
+}
+
+/// Fixed questions, the same at every evaluation.
+#[derive(Debug)]
+pub struct Evaluator {
+    probes: BTreeMap<String, Vec<Probe>>,
+    questions: usize,
+}
+
+impl Evaluator {
+    /// Draws the questions:
+    /// `read_1`, `read_2`, `read_4` passages of two to three sentences (most of one type), `read_4_near` with near names,
+    /// `read_4_held_out` and `recall_held_out` in held-out wordings; `recall` of known facts and `fresh` (never shown) without passages.
+    pub fn new(curriculum: &Curriculum, questions: usize, seed: u64) -> Result<Self, ModelError> {
+        let form = |count, near_names| ReadingForm {
+            passages: (count, count),
+            sentences: (2, 3),
+            same_type: 0.7,
+            same_relation: 0.3,
+            near_names,
+            questions: 1,
+        };
+        let mut probes = BTreeMap::new();
+        let reading = [
+            ("read_1", form(1, 0.0), false),
+            ("read_2", form(2, 0.0), false),
+            ("read_4", form(4, 0.0), false),
+            ("read_4_near", form(4, 1.0), false),
+            ("read_4_held_out", form(4, 0.0), true),
+        ];
+        for (name, form, held_out) in reading {
+            let probe = |index| curriculum.reading_probe(&form, held_out, &mut Rng::indexed(seed, name, index as u64));
+            probes.insert(name.to_owned(), (0..questions).map(probe).collect::<Result<_, _>>()?);
+        }
+        for (name, known, held_out) in [("recall", true, false), ("recall_held_out", true, true), ("fresh", false, false)] {
+            let probe = |index: usize| {
+                let rng = &mut Rng::indexed(seed, name, index as u64);
+                let stranger = curriculum.stranger(index % TYPES.len(), rng);
+                let entity = if known && !curriculum.known().is_empty() { rng.choose(curriculum.known()) } else { &stranger };
+                curriculum.recall_probe(entity, rng.below(entity.values.len()), held_out, rng)
+            };
+            probes.insert(name.to_owned(), (0..questions).map(probe).collect::<Result<_, _>>()?);
+        }
+        Ok(Self { probes, questions })
+    }
+
+    /// Scores a decoder as it stands after `step` steps.
+    pub fn score(&self, decoder: &Decoder, step: u64) -> Result<Evaluation, PretrainError> {
+        let decoder = full::frozen(decoder)?;
+        let mut exact_match = BTreeMap::new();
+        for (name, probes) in &self.probes {
+            let right: usize = probes.par_chunks(BATCH).map(|batch| count_right(&decoder, batch)).sum::<candle_core::Result<usize>>()?;
+            exact_match.insert(name.clone(), right as f64 / probes.len() as f64);
+        }
+        Ok(Evaluation { step, questions: self.questions, exact_match })
+    }
+}
+
+/// Probes whose answer greedy decoding would give: every answer token is the likeliest after those before it.
+fn count_right(decoder: &Decoder, probes: &[Probe]) -> candle_core::Result<usize> {
+    let rows: Vec<Vec<u32>> = probes.iter().map(|probe| [probe.prompt.as_slice(), &probe.answer].concat()).collect();
+    let width = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let mut tokens = vec![0u32; rows.len() * width];
+    let mut places = Vec::new();
+    for (index, (row, probe)) in rows.iter().zip(probes).enumerate() {
+        tokens[index * width..][..row.len()].copy_from_slice(row);
+        places.extend((probe.prompt.len()..row.len()).map(|target| (index * width + target - 1) as u32));
+    }
+    let tokens = Tensor::from_vec(tokens, (rows.len(), width), &Device::Cpu)?;
+    let hidden = decoder.forward(&tokens, Positions::FromZero, None, None)?.flatten(0, 1)?;
+    let places = Tensor::from_vec(places.clone(), places.len(), &Device::Cpu)?;
+    let likeliest = decoder.logits(&hidden.index_select(&places, 0)?)?.argmax(D::Minus1)?.to_vec1::<u32>()?;
+    let mut likeliest = likeliest.into_iter();
+    let right = |probe: &&Probe| {
+        let guesses: Vec<u32> = likeliest.by_ref().take(probe.answer.len()).collect();
+        guesses == probe.answer
+    };
+    Ok(probes.iter().filter(right).count())
+}
