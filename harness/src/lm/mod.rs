@@ -4,6 +4,7 @@
 //! whose forward pass is differentiable. Base weights are loaded once; a [`lora::LoraWeights`] is passed beside them, never written into
 //! them.
 
+pub mod builtin;
 pub mod cache;
 pub mod config;
 pub mod config_file;

@@ -1,0 +1,39 @@
+//! The model that ships with the program: `assets/model` tells what it knows and how it was made.
+
+use super::{LocalModel, ModelError};
+
+/// The three files of the built-in model: `config.json`, `tokenizer.json`, `model.safetensors` (f16).
+pub fn builtin_model() -> (&'static [u8], &'static [u8], &'static [u8]) {
+    (
+        include_bytes!("../../assets/model/config.json"),
+        include_bytes!("../../assets/model/tokenizer.json"),
+        include_bytes!("../../assets/model/model.safetensors"),
+    )
+}
+
+/// Loads the built-in model. `max_context` shortens its window; 0 keeps it.
+///
+/// # Errors
+/// A failed tensor operation; the files themselves are tested.
+pub fn load_builtin(max_context: usize) -> Result<LocalModel, ModelError> {
+    let (config, tokenizer, weights) = builtin_model();
+    LocalModel::from_bytes(config, tokenizer, weights, max_context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lm::{GenerationConfig, LanguageModel as _, Prompt};
+
+    #[test]
+    fn it_reads_an_answer_about_a_name_it_never_saw() {
+        let model = load_builtin(0).unwrap();
+        let (_, _, weights) = builtin_model();
+        assert!(weights.len() < 12_000_000);
+        let text = "Passage 1 : Balto Varn : The town of Balto Varn sells honey. It was settled in 1702.\nQuestion : What does Balto Varn export?\nAnswer :";
+        let prompt = Prompt { tokens: model.encode_prompt(text).unwrap(), stream: "test".into() };
+        let config =
+            GenerationConfig { max_new_tokens: 8, temperature: 0.0, top_p: 1.0, stop: vec!["\n".into()], seed: 1, forced_tokens: None };
+        assert_eq!(model.generate(&[prompt], None, &config).unwrap()[0].text.trim(), "honey");
+    }
+}
