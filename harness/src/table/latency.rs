@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::input::{Observation, RunData};
-use super::interval::{Intervals, quantile};
 use crate::spec::VariantKind;
-use crate::stats::Estimate;
+use crate::stats::{Estimate, quantile, quantile_interval};
 use crate::store::row::Phase;
 
 /// Part of a query whose time is meant.
@@ -90,19 +89,18 @@ fn percentile(sorted: &[f64], p: f64, at_least: usize) -> Option<f64> {
 
 /// The latency table. A stage that a variant does not have (all its times are zero) has no row.
 pub fn latency(data: &RunData) -> Vec<LatencyRow> {
-    let clusters = super::quality::clusters(data);
-    let intervals = Intervals::of(&data.manifest);
     let variants = data.variants();
     let cells = variants.iter().flat_map(|variant| Stage::ALL.map(|stage| (*variant, stage)));
-    cells.filter_map(|(variant, stage)| row(data, variant, stage, &clusters, &intervals)).collect()
+    cells.filter_map(|(variant, stage)| row(data, variant, stage)).collect()
 }
 
-fn row(data: &RunData, variant: VariantKind, stage: Stage, clusters: &[usize], intervals: &Intervals) -> Option<LatencyRow> {
+fn row(data: &RunData, variant: VariantKind, stage: Stage) -> Option<LatencyRow> {
     let (by_question, n) = milliseconds(data, variant, stage);
     if by_question.values().all(|time| *time == 0.0) {
         return None;
     }
-    let clustered: Vec<(usize, f64)> = by_question.iter().map(|(sample, time)| (clusters[*sample], *time)).collect();
+    let questions: Vec<usize> = by_question.keys().copied().collect();
+    let times: Vec<Option<f64>> = by_question.values().copied().map(Some).collect();
     let mut sorted: Vec<f64> = by_question.into_values().collect();
     sorted.sort_by(f64::total_cmp);
     Some(LatencyRow {
@@ -110,8 +108,8 @@ fn row(data: &RunData, variant: VariantKind, stage: Stage, clusters: &[usize], i
         stage,
         n,
         n_questions: sorted.len(),
-        mean: intervals.mean(&clustered)?,
-        p50: intervals.median(&sorted)?,
+        mean: super::quality::resampler(data, &questions).mean(&times)?,
+        p50: quantile_interval(&sorted, 0.5, data.manifest.spec.measure.confidence)?,
         p90: percentile(&sorted, 0.90, 29),
         p95: percentile(&sorted, 0.95, 59),
         p99: percentile(&sorted, 0.99, 299),

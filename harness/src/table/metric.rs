@@ -46,6 +46,8 @@ pub struct Metric {
 /// Answer metrics in the order of tables.
 const ANSWER_ORDER: [&str; 4] = ["exact_match", "token_f1", "contains", "rouge_l"];
 const RETRIEVAL_PREFIXES: [&str; 6] = ["recall", "precision", "hit", "mrr", "ndcg", "map"];
+/// Unit of metrics between 0 and 1.
+pub const SHARE: &str = "share";
 /// Share of the passages from the index that exact search has too; the full id ends in `_at_<top_k>`.
 pub const ANN_RECALL: &str = "ann_recall";
 /// Share of questions whose passages did not all fit into the prompt.
@@ -61,7 +63,7 @@ impl Metric {
         let kind = kind(id);
         let direction = if [CONTEXT_CUT, ANSWER_CUT].contains(&id) { Direction::Lower } else { Direction::Higher };
         let known = kind != Kind::Answer || ANSWER_ORDER.contains(&id);
-        Self { id: id.to_owned(), kind, unit: if known { "share" } else { "score" }, direction }
+        Self { id: id.to_owned(), kind, unit: if known { SHARE } else { "score" }, direction }
     }
 
     /// Key of the order in tables: answers first, known before unknown.

@@ -7,7 +7,6 @@
 pub mod column;
 mod frame;
 pub mod input;
-mod interval;
 mod latency;
 pub mod metric;
 mod quality;
@@ -175,7 +174,7 @@ impl Tables {
 
     /// Names of the slices, `all` first.
     pub fn slices(&self) -> Vec<String> {
-        quality::slices(&self.data).into_iter().map(|(name, _)| name).collect()
+        quality::members(&self.data).into_iter().map(|(name, _)| name).collect()
     }
 
     /// One cell of the quality table; nothing if it was not measured.
@@ -213,8 +212,9 @@ pub fn read(run: &Path) -> Result<Tables, TableError> {
     let mut data = RunData::read(run)?;
     note_missing_answers(&mut data);
     let scores = Scores::of(&data);
-    let quality = quality::quality(&data, &scores);
-    let contrasts = quality::contrasts(&data, &scores);
+    let slices = quality::slices(&data);
+    let quality = quality::quality(&data, &scores, &slices);
+    let contrasts = quality::contrasts(&data, &scores, &slices);
     let latency = latency::latency(&data);
     Ok(Tables { data, scores, quality, contrasts, latency })
 }

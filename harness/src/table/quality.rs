@@ -1,11 +1,12 @@
 //! Means with intervals per variant, slice and metric, and paired differences between variants.
 
+use std::collections::BTreeMap;
+
 use super::input::RunData;
-use super::interval::Intervals;
-use super::metric::{Kind, Metric};
+use super::metric::{Kind, Metric, SHARE};
 use super::score::{Column, Scored, Scores};
 use crate::spec::VariantKind;
-use crate::stats::Estimate;
+use crate::stats::{Estimate, Resampler};
 
 /// The slice that holds every sample.
 pub const ALL: &str = "all";
@@ -55,9 +56,40 @@ impl ContrastRow {
     }
 }
 
-/// The slices of a run: name and the samples in each.
-pub fn slices(data: &RunData) -> Vec<(String, Vec<usize>)> {
-    let mut tags = std::collections::BTreeMap::<String, Vec<usize>>::new();
+/// Some of the samples, with the draws behind every interval over them.
+pub(super) struct Slice {
+    pub(super) name: String,
+    /// Sample indices.
+    members: Vec<usize>,
+    resampler: Resampler,
+}
+
+impl Slice {
+    fn of(data: &RunData, name: String, members: Vec<usize>) -> Self {
+        let resampler = resampler(data, &members);
+        Self { name, members, resampler }
+    }
+
+    /// The mean of a column over the slice, and how many of its samples failed.
+    fn mean(&self, column: &Column, is_share: bool) -> Option<(Estimate, usize)> {
+        let values: Vec<Option<f64>> = self.members.iter().map(|&index| column[index].map(|scored| scored.value)).collect();
+        let estimate = if is_share { self.resampler.share(&values) } else { self.resampler.mean(&values) }?;
+        let n_failed = self.members.iter().filter(|&&index| column[index].is_some_and(|scored| scored.failed)).count();
+        Some((estimate, n_failed))
+    }
+}
+
+/// Draws of clusters for these samples, as the run's spec says; the first seed of the plan seeds them.
+pub(super) fn resampler(data: &RunData, members: &[usize]) -> Resampler {
+    let spec = &data.manifest.spec;
+    let clusters = members.iter().map(|&index| data.samples[index].cluster_id());
+    let seed = spec.seeds.first().copied().unwrap_or(0);
+    Resampler::new(clusters, seed, spec.measure.bootstrap_resamples, spec.measure.confidence)
+}
+
+/// Names of the slices of a run and the samples in each, `all` first.
+pub(super) fn members(data: &RunData) -> Vec<(String, Vec<usize>)> {
+    let mut tags = BTreeMap::<String, Vec<usize>>::new();
     for (index, sample) in data.samples.iter().enumerate() {
         for (tag, value) in &sample.slices {
             tags.entry(format!("{tag}={value}")).or_default().push(index);
@@ -67,33 +99,24 @@ pub fn slices(data: &RunData) -> Vec<(String, Vec<usize>)> {
     std::iter::once(all).chain(tags).collect()
 }
 
-/// The cluster number of every sample.
-pub fn clusters(data: &RunData) -> Vec<usize> {
-    let mut names = super::input::Names::default();
-    data.samples.iter().map(|sample| names.number(sample.cluster_id()) as usize).collect()
+/// The slices of a run with their draws.
+pub(super) fn slices(data: &RunData) -> Vec<Slice> {
+    members(data).into_iter().map(|(name, members)| Slice::of(data, name, members)).collect()
 }
 
 /// The quality table: by variant, slice and metric.
-pub fn quality(data: &RunData, scores: &Scores) -> Vec<QualityRow> {
-    let (slices, clusters, intervals) = (slices(data), clusters(data), Intervals::of(&data.manifest));
+pub(super) fn quality(data: &RunData, scores: &Scores, slices: &[Slice]) -> Vec<QualityRow> {
     let mut rows = Vec::new();
     for variant in data.variants() {
-        for (slice, members) in &slices {
+        for slice in slices {
             for metric in &scores.metrics {
                 let Some(column) = scores.column(variant, &metric.id) else { continue };
-                let Some((estimate, n_failed)) = mean(column, members, &clusters, &intervals) else { continue };
-                rows.push(QualityRow { variant, slice: slice.clone(), metric: metric.clone(), estimate, n_failed });
+                let Some((estimate, n_failed)) = slice.mean(column, metric.unit == SHARE) else { continue };
+                rows.push(QualityRow { variant, slice: slice.name.clone(), metric: metric.clone(), estimate, n_failed });
             }
         }
     }
     rows
-}
-
-fn mean(column: &Column, members: &[usize], clusters: &[usize], intervals: &Intervals) -> Option<(Estimate, usize)> {
-    let scored: Vec<(usize, Scored)> = members.iter().filter_map(|&index| Some((clusters[index], column[index]?))).collect();
-    let values: Vec<(usize, f64)> = scored.iter().map(|(cluster, scored)| (*cluster, scored.value)).collect();
-    let n_failed = scored.iter().filter(|(_, scored)| scored.failed).count();
-    intervals.mean(&values).map(|estimate| (estimate, n_failed))
 }
 
 /// The differences that a run declares before it starts: effects of either factor with and without the other, and retrieval against
@@ -107,7 +130,7 @@ const PAIRS: [(VariantKind, VariantKind); 5] = [
 ];
 
 /// Paired differences for the declared pairs, and the interaction: what fine-tuning adds on top of retrieval, less what it adds alone.
-pub fn contrasts(data: &RunData, scores: &Scores) -> Vec<ContrastRow> {
+pub(super) fn contrasts(data: &RunData, scores: &Scores, slices: &[Slice]) -> Vec<ContrastRow> {
     let variants = data.variants();
     let has = |variant: VariantKind| variants.contains(&variant);
     let mut sides: Vec<(String, String, Vec<(VariantKind, f64)>)> = PAIRS
@@ -119,14 +142,13 @@ pub fn contrasts(data: &RunData, scores: &Scores) -> Vec<ContrastRow> {
     if square.iter().all(|(variant, _)| has(*variant)) {
         sides.push(("hybrid-rag".to_owned(), "finetuned-baseline".to_owned(), square.to_vec()));
     }
-    let (slices, clusters, intervals) = (slices(data), clusters(data), Intervals::of(&data.manifest));
     let mut rows = Vec::new();
     for (left, right, terms) in &sides {
-        for (slice, members) in &slices {
+        for slice in slices {
             for metric in scores.metrics.iter().filter(|metric| metric.kind != Kind::Diagnostic) {
                 let Some(column) = combine(scores, metric, terms) else { continue };
-                let Some((difference, n_failed)) = mean(&column, members, &clusters, &intervals) else { continue };
-                let (left, right, slice) = (left.clone(), right.clone(), slice.clone());
+                let Some((difference, n_failed)) = slice.mean(&column, false) else { continue };
+                let (left, right, slice) = (left.clone(), right.clone(), slice.name.clone());
                 rows.push(ContrastRow { left, right, slice, metric: metric.clone(), difference, n_failed });
             }
         }

@@ -1,0 +1,163 @@
+//! How numbers are written, in one place.
+
+use crate::stats::Estimate;
+use crate::table::Metric;
+use crate::table::metric::SHARE;
+
+/// What stands where nothing was measured.
+pub const NOT_MEASURED: &str = "not measured";
+
+/// With so many significant digits, never in scientific form.
+pub fn significant(value: f64, digits: i32) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return if value.is_infinite() { "unbounded".to_owned() } else { "0".to_owned() };
+    }
+    let decimals = (digits - 1 - value.abs().log10().floor() as i32).max(0) as usize;
+    let text = format!("{value:.decimals$}");
+    if value.abs() >= 1000.0 { grouped(&text) } else { text }
+}
+
+/// A whole number with thousands apart.
+pub fn count(value: f64) -> String {
+    grouped(&format!("{value:.0}"))
+}
+
+fn grouped(text: &str) -> String {
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
+    let (whole, rest) = digits.split_once('.').map_or((digits, String::new()), |(whole, rest)| (whole, format!(".{rest}")));
+    let mut grouped = String::new();
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0 && (whole.len() - index) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{sign}{grouped}{rest}")
+}
+
+/// A quantity of any size in three digits at most: `0.002`, `40`, `12k`, `1.5M`, `3G`; very small ones as powers of ten.
+pub fn quantity(value: f64) -> String {
+    const UNITS: [(f64, &str); 6] = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let trimmed = |value: f64| {
+        let text = significant(value, 3);
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    };
+    if value != 0.0 && value.abs() < 0.00099 {
+        let exponent = value.abs().log10().floor();
+        let factor = value / 10f64.powf(exponent);
+        return if (factor - 1.0).abs() < 1e-6 { format!("1e{exponent}") } else { format!("{}e{exponent}", trimmed(factor)) };
+    }
+    match UNITS.iter().find(|(size, _)| value.abs() >= *size * 0.9995) {
+        Some((size, unit)) => format!("{}{unit}", trimmed(value / size)),
+        None => trimmed(value),
+    }
+}
+
+/// A number of bytes in binary units.
+pub fn bytes(value: f64) -> String {
+    const UNITS: [(f64, &str); 3] = [((1u64 << 30) as f64, "GiB"), ((1u64 << 20) as f64, "MiB"), (1024.0, "KiB")];
+    match UNITS.iter().find(|(size, _)| value >= *size) {
+        Some((size, unit)) => format!("{} {unit}", significant(value / size, 3)),
+        None => format!("{value:.0} B"),
+    }
+}
+
+/// Seconds in the unit that reads best.
+pub fn duration(seconds: f64) -> String {
+    if seconds == 0.0 {
+        "0 s".to_owned()
+    } else if seconds < 1e-3 {
+        format!("{} µs", significant(seconds * 1e6, 3))
+    } else if seconds < 1.0 {
+        format!("{} ms", significant(seconds * 1e3, 3))
+    } else if seconds < 120.0 {
+        format!("{} s", significant(seconds, 3))
+    } else {
+        format!("{} min", significant(seconds / 60.0, 3))
+    }
+}
+
+/// Money in two decimals, or three digits where that would be nothing.
+pub fn money(value: f64) -> String {
+    if value == 0.0 {
+        "0".to_owned()
+    } else if value.is_infinite() {
+        "unbounded".to_owned()
+    } else if value.abs() >= 0.1 {
+        grouped(&format!("{value:.2}"))
+    } else {
+        quantity(value)
+    }
+}
+
+/// A value of a metric: shares as percent.
+pub fn score(value: f64, metric: &Metric) -> String {
+    if metric.unit == SHARE { format!("{:.1}", value * 100.0) } else { significant(value, 3) }
+}
+
+/// `66.2 (62.1 to 70.3)`.
+pub fn estimate(estimate: &Estimate, metric: &Metric) -> String {
+    format!("{} {}", score(estimate.point, metric), interval(estimate, metric))
+}
+
+/// `(62.1 to 70.3)`.
+pub fn interval(estimate: &Estimate, metric: &Metric) -> String {
+    format!("({} to {})", score(estimate.ci_low, metric), score(estimate.ci_high, metric))
+}
+
+/// A difference with its sign: `+42.1`.
+pub fn signed(value: f64, metric: &Metric) -> String {
+    let text = score(value, metric);
+    if text.starts_with('-') { text } else { format!("+{text}") }
+}
+
+/// With a capital first letter.
+pub fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// At most `length` characters, cut with an ellipsis, on one line.
+pub fn shortened(text: &str, length: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= length {
+        return line;
+    }
+    line.chars().take(length - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_as_people_write_them() {
+        assert_eq!(significant(1234.6, 3), "1,235");
+        assert_eq!(significant(0.012345, 3), "0.0123");
+        assert_eq!(count(1234567.0), "1,234,567");
+        assert_eq!(quantity(20_000.0), "20k");
+        assert_eq!(quantity(1_530_000.0), "1.53M");
+        assert_eq!(quantity(1e-6), "1e-6");
+        assert_eq!(quantity(0.0), "0");
+        assert_eq!(quantity(0.001), "0.001");
+        assert_eq!(bytes(900_000.0), "879 KiB");
+        assert_eq!(duration(0.0123), "12.3 ms");
+        assert_eq!(money(80.0111), "80.01");
+        assert_eq!(money(f64::INFINITY), "unbounded");
+    }
+
+    #[test]
+    fn shares_are_percent_and_differences_have_signs() {
+        let metric = Metric::of("exact_match");
+        let estimate = Estimate { point: 0.662, ci_low: 0.621, ci_high: 0.703, n: 100 };
+        assert_eq!(super::estimate(&estimate, &metric), "66.2 (62.1 to 70.3)");
+        assert_eq!(signed(0.421, &metric), "+42.1");
+        assert_eq!(signed(-0.05, &metric), "-5.0");
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(shortened("a\n b", 10), "a b");
+        assert_eq!(shortened("äöüäöü", 4), "äöü…");
+    }
+}

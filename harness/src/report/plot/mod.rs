@@ -1,0 +1,79 @@
+//! Figures: each is a pure function of tables and ledger to a [`Figure`], written as `.svg`, `.png` and the `.csv` it was drawn from.
+
+mod axis;
+mod cost;
+mod latency;
+mod quality;
+pub mod render;
+pub mod scene;
+pub mod style;
+mod training;
+
+use std::path::Path;
+
+use crate::cost::Ledger;
+use crate::report::ReportError;
+use crate::store::write_atomic;
+use crate::table::Tables;
+use scene::Scene;
+
+/// A picture with what it says and what it was drawn from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    /// File stem.
+    pub name: &'static str,
+    /// Heading.
+    pub title: String,
+    /// What to see in it and how it was made.
+    pub caption: String,
+    /// The picture.
+    pub scene: Scene,
+    /// The data, header first.
+    pub data: Vec<Vec<String>>,
+}
+
+impl Figure {
+    /// The picture as SVG.
+    pub fn svg(&self) -> Result<String, ReportError> {
+        render::svg(&self.scene, &self.title)
+    }
+
+    fn csv(&self) -> String {
+        self.data.iter().map(|row| row.iter().map(|cell| csv_cell(cell)).collect::<Vec<_>>().join(",") + "\n").collect()
+    }
+}
+
+fn csv_cell(cell: &str) -> String {
+    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+}
+
+/// One line of a figure's data.
+macro_rules! line {
+    ($($cell:expr),* $(,)?) => { vec![$($cell.to_string()),*] };
+}
+use line;
+
+/// All figures that the run has data for, in the order of the report.
+pub fn figures(tables: &Tables, ledger: &Ledger) -> Vec<Figure> {
+    let all = [
+        quality::accuracy(tables),
+        quality::slices(tables),
+        quality::tradeoff(tables),
+        latency::ecdf(tables),
+        latency::stages(tables),
+        cost::over_queries(tables, ledger),
+        training::curve(tables),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// Writes the figures into `folder`.
+pub fn write(folder: &Path, figures: &[Figure]) -> Result<(), ReportError> {
+    for figure in figures {
+        let path = folder.join(figure.name);
+        write_atomic(&path.with_extension("csv"), figure.csv().as_bytes())?;
+        write_atomic(&path.with_extension("svg"), figure.svg()?.as_bytes())?;
+        render::write_png(&figure.scene, &path.with_extension("png"))?;
+    }
+    Ok(())
+}

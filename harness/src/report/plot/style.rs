@@ -1,0 +1,82 @@
+//! Colours, marks and sizes: fixed per variant, so that figures of different runs can be read side by side. Colour is never the only
+//! carrier of meaning: every variant has a mark of its own.
+
+use super::scene::{Color, Point, Scene};
+use crate::spec::VariantKind;
+use crate::table::Stage;
+
+/// Background.
+pub const PAPER: Color = Color(255, 255, 255);
+/// Text and axes.
+pub const INK: Color = Color(34, 34, 34);
+/// Lesser text.
+pub const SOFT: Color = Color(95, 95, 95);
+/// Grid lines.
+pub const GRID: Color = Color(226, 226, 226);
+
+/// Em heights.
+pub const TITLE_SIZE: f64 = 17.0;
+#[expect(missing_docs, reason = "see `TITLE_SIZE`")]
+pub const SUBTITLE_SIZE: f64 = 12.5;
+#[expect(missing_docs, reason = "see `TITLE_SIZE`")]
+pub const LABEL_SIZE: f64 = 13.0;
+
+/// Okabe and Ito's colours (distinct under the common colour deficiencies).
+pub fn color(variant: VariantKind) -> Color {
+    match variant {
+        VariantKind::Baseline => Color(77, 77, 77),
+        VariantKind::Rag => Color(0, 114, 178),
+        VariantKind::Finetuned => Color(230, 159, 0),
+        VariantKind::Hybrid => Color(0, 158, 115),
+        VariantKind::HybridRaft => Color(204, 121, 167),
+        VariantKind::Oracle => Color(86, 180, 233),
+        VariantKind::Random => Color(213, 94, 0),
+    }
+}
+
+/// Tol's muted colours, apart from those of the variants.
+pub fn stage_color(stage: Stage) -> Color {
+    match stage {
+        Stage::Embed => Color(68, 170, 153),
+        Stage::Search => Color(17, 119, 51),
+        Stage::Prompt => Color(221, 204, 119),
+        Stage::Prefill => Color(204, 102, 119),
+        _ => Color(136, 34, 85),
+    }
+}
+
+/// The variant's mark of radius `r`, with a thin rim of paper so that overlapping marks stay apart.
+pub fn mark(scene: &mut Scene, variant: VariantKind, at: Point, r: f64) {
+    scene.area(outline(variant, at, r + 1.2), PAPER);
+    scene.area(outline(variant, at, r), color(variant));
+}
+
+fn outline(variant: VariantKind, at: Point, r: f64) -> Vec<Point> {
+    match variant {
+        VariantKind::Baseline => corners(at, r, 32, 0.0),
+        VariantKind::Rag => corners(at, r * 1.2, 4, 0.125),
+        VariantKind::Finetuned => corners(at, r * 1.25, 3, 0.0),
+        VariantKind::Hybrid => corners(at, r * 1.25, 4, 0.0),
+        VariantKind::HybridRaft => corners(at, r * 1.25, 3, 0.5),
+        VariantKind::Oracle => corners(at, r * 1.15, 5, 0.0),
+        VariantKind::Random => star(at, r * 1.35),
+    }
+}
+
+/// A regular polygon, its first corner at the top and turned by `turn` of a full turn.
+fn corners((x, y): Point, r: f64, count: usize, turn: f64) -> Vec<Point> {
+    let corner = |index: usize| {
+        let angle = std::f64::consts::TAU * (index as f64 / count as f64 + turn);
+        (x + r * angle.sin(), y - r * angle.cos())
+    };
+    (0..count).map(corner).collect()
+}
+
+fn star((x, y): Point, r: f64) -> Vec<Point> {
+    let corner = |index: usize| {
+        let angle = std::f64::consts::TAU * index as f64 / 8.0;
+        let radius = if index % 2 == 0 { r } else { r * 0.42 };
+        (x + radius * angle.sin(), y - radius * angle.cos())
+    };
+    (0..8).map(corner).collect()
+}

@@ -1,0 +1,189 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::*;
+use crate::cost::Ledger;
+use crate::spec::VariantKind::{self, Baseline, Finetuned, Hybrid, Rag};
+use crate::table::testing::{Fixture, realistic};
+
+const SQUARE: [VariantKind; 4] = [Baseline, Rag, Finetuned, Hybrid];
+
+fn report_of(run: &Fixture) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    run.write(folder.path());
+    write_report(folder.path()).unwrap();
+    folder
+}
+
+fn read(folder: &tempfile::TempDir, name: &str) -> String {
+    std::fs::read_to_string(folder.path().join(name)).unwrap()
+}
+
+/// Every file under a folder with its bytes.
+fn bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for part in ["", "tables", "plots"] {
+        for entry in std::fs::read_dir(folder.join(part)).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+            files.insert(format!("{part}/{}", entry.file_name().to_string_lossy()), std::fs::read(entry.path()).unwrap());
+        }
+    }
+    files
+}
+
+/// Checks that tags nest and close: enough to know that a browser sees the tree that was meant.
+fn check_nesting(text: &str, void: &[&str]) {
+    let mut open: Vec<&str> = Vec::new();
+    for part in text.split('<').skip(1) {
+        let (tag, _) = part.split_once('>').expect("every tag ends");
+        let name = tag.trim_start_matches('/').split_whitespace().next().unwrap();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "closing tag");
+        } else if !tag.ends_with('/') && !tag.starts_with('!') && !tag.starts_with('?') && !void.contains(&name) {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "left open: {open:?}");
+}
+
+/// `RAGFT_REPORT_OUT=DIR` keeps the folder of a realistic run there, to be looked at.
+#[test]
+fn a_realistic_run_has_every_file() {
+    let run = realistic(&SQUARE, 300);
+    let folder = report_of(&run);
+    let files = bytes(folder.path());
+    for name in ["accuracy", "slices", "tradeoff", "latency", "stages", "cost", "training"] {
+        for extension in ["svg", "png", "csv"] {
+            assert!(files.contains_key(&format!("plots/{name}.{extension}")), "{name}.{extension}");
+        }
+        check_nesting(&read(&folder, &format!("plots/{name}.svg")), &[]);
+    }
+    assert!(files.contains_key("tables/cost.parquet") && files.contains_key("tables/cost.csv"));
+    check_nesting(&read(&folder, "report.html"), &["meta"]);
+    if let Some(out) = std::env::var_os("RAGFT_REPORT_OUT") {
+        let out = Path::new(&out);
+        run.write(&out.join("four"));
+        write_report(&out.join("four")).unwrap();
+        realistic(&VariantKind::ALL, 240).write(&out.join("seven"));
+        write_report(&out.join("seven")).unwrap();
+        let tables = crate::table::read(&out.join("seven")).unwrap();
+        std::fs::write(out.join("terminal.txt"), terminal_table(&tables, false) + &compare(&[tables.clone(), tables])).unwrap();
+    }
+}
+
+#[test]
+fn the_same_folder_gives_the_same_bytes() {
+    let run = realistic(&SQUARE, 60);
+    let (first, second) = (report_of(&run), report_of(&run));
+    write_report(second.path()).unwrap();
+    assert!(bytes(first.path()) == bytes(second.path()));
+}
+
+#[test]
+fn hostile_answers_stay_text() {
+    let mut run = Fixture::empty();
+    run.sample("a", &[]);
+    run.samples[0].question = "<img src=x onerror=alert(1)>".to_owned();
+    run.answer(Baseline, 1, "a", 0.0).answer = "<script>alert(1)</script> | {{ 7 * 7 }}".to_owned();
+    run.answer(Rag, 1, "a", 1.0).answer = "\"' onclick=\"x".to_owned();
+    let folder = report_of(&run);
+    let html = read(&folder, "report.html");
+    assert!(html.contains("&lt;script&gt;alert(1)&lt;&#x2f;script&gt; | {{ 7 * 7 }}"));
+    assert!(!html.contains("<script") && !html.contains("<img"));
+    check_nesting(&html, &["meta"]);
+}
+
+#[test]
+fn the_page_fetches_nothing() {
+    let folder = report_of(&realistic(&SQUARE, 30));
+    let html = read(&folder, "report.html").replace("http://www.w3.org/2000/svg", "");
+    for outside in ["http://", "https://", "src=", "url(", "@import", "<link", "<script"] {
+        assert!(!html.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn a_run_with_nothing_but_answers_still_has_a_report() {
+    let mut run = Fixture::empty();
+    run.manifest.training.clear();
+    run.manifest.index = None;
+    run.sample("a", &[]);
+    run.answer(Baseline, 1, "a", 1.0);
+    let folder = report_of(&run);
+    let text = read(&folder, "report.md");
+    assert!(text.contains("not measured") && text.contains("no latency pass"), "{text}");
+    assert!(!folder.path().join("plots/training.svg").exists());
+}
+
+#[test]
+fn no_winner_is_named_where_the_interval_holds_zero() {
+    let mut run = Fixture::empty();
+    for index in 0..20 {
+        let id = format!("q{index}");
+        run.sample(&id, &[]);
+        run.answer(Baseline, 1, &id, f64::from(index % 2));
+        run.answer(Rag, 1, &id, f64::from((index + 1) % 2));
+        run.answer(Finetuned, 1, &id, 1.0);
+    }
+    let tables = run.tables();
+    let view = view::build(&tables, &Ledger::of(&tables), &[]);
+    assert!(view.headline[0].starts_with("No difference shown between rag and baseline: +0.0 points"), "{}", view.headline[0]);
+    assert!(view.headline[1].starts_with("finetuned beats baseline by 50.0 points of exact match ("), "{}", view.headline[1]);
+    assert!(view.caveats.iter().any(|caveat| caveat.contains("few test questions (20)")), "{:?}", view.caveats);
+}
+
+#[test]
+fn a_lower_score_names_the_other_side_as_winner() {
+    let mut run = Fixture::empty();
+    for index in 0..20 {
+        let id = format!("q{index}");
+        run.sample(&id, &[]);
+        run.answer(Baseline, 1, &id, 1.0);
+        run.answer(Rag, 1, &id, f64::from(index % 2));
+    }
+    let tables = run.tables();
+    let view = view::build(&tables, &Ledger::of(&tables), &[]);
+    assert!(view.headline[0].starts_with("baseline beats rag by 50.0 points"), "{}", view.headline[0]);
+}
+
+#[test]
+fn no_text_of_a_figure_leaves_its_picture() {
+    let tables = realistic(&VariantKind::ALL, 60).tables();
+    for figure in plot::figures(&tables, &Ledger::of(&tables)) {
+        for shape in &figure.scene.shapes {
+            let plot::scene::Shape::Text { at, text, size, anchor, turned, .. } = shape else { continue };
+            let width = plot::render::text_width(text, *size);
+            let (before, after) = match anchor {
+                plot::scene::Anchor::Start => (0.0, width),
+                plot::scene::Anchor::Middle => (width / 2.0, width / 2.0),
+                plot::scene::Anchor::End => (width, 0.0),
+            };
+            let (low, high, end) = if *turned {
+                (at.1 - before, at.1 + after, figure.scene.height)
+            } else {
+                (at.0 - before, at.0 + after, figure.scene.width)
+            };
+            assert!(low >= 0.0 && high <= end, "{}: `{text}` from {low} to {high} of {end}", figure.name);
+        }
+    }
+}
+
+#[test]
+fn the_closing_table_has_a_line_per_variant() {
+    let tables = realistic(&SQUARE, 60).tables();
+    let text = terminal_table(&tables, false);
+    for variant in SQUARE {
+        assert!(text.lines().any(|line| line.contains(&format!(" {} ", variant.name()))), "{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "no colour unless asked for");
+    assert!(terminal_table(&tables, true).contains('\u{1b}'));
+}
+
+#[test]
+fn comparing_runs_says_what_makes_them_differ() {
+    let first = realistic(&SQUARE, 60);
+    let mut second = realistic(&SQUARE[..2], 60);
+    second.manifest.hashes.insert("dataset".to_owned(), "0".repeat(64));
+    let text = compare(&[first.tables(), second.tables()]);
+    assert!(text.contains("different questions"), "{text}");
+    assert!(text.contains("finetuned"), "{text}");
+}

@@ -1,0 +1,200 @@
+//! The results in sentences, and what weakens them. Nothing is called better unless its interval says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cost::{BreakEven, Currency, Ledger};
+use crate::report::format;
+use crate::spec::VariantKind;
+use crate::store::row::Phase;
+use crate::table::{ALL, ContrastRow, Direction, Metric, Stage, Tables};
+
+/// Clusters below which a bootstrap interval is too narrow.
+const FEW_CLUSTERS: usize = 20;
+const FEW_QUESTIONS: usize = 100;
+
+/// The results, most important first.
+pub(super) fn sentences(tables: &Tables, ledger: &Ledger) -> Vec<String> {
+    let Some(metric) = tables.primary() else {
+        return vec!["No answer metric was measured, so there is nothing to compare.".to_owned()];
+    };
+    let pairs = [("rag", "baseline"), ("finetuned", "baseline"), ("hybrid", "rag"), ("hybrid", "finetuned"), ("rag", "finetuned")];
+    let effects = pairs.into_iter().filter_map(|(left, right)| tables.contrast_of(left, right, ALL, &metric.id)).map(difference);
+    let slices = [("rag", "what retrieval adds"), ("finetuned", "what fine-tuning adds")]
+        .into_iter()
+        .filter_map(|(variant, what)| by_slice(tables, metric, variant, what));
+    effects.chain(slices).chain(time(tables)).chain(break_even(tables, ledger)).collect()
+}
+
+/// One difference in words.
+pub(super) fn difference(row: &ContrastRow) -> String {
+    let (left, right, metric, estimate) = (&row.left, &row.right, &row.metric, &row.difference);
+    let points = |value: f64| format::score(value.abs(), metric);
+    let better = match (row.verdict(), metric.direction) {
+        ("no_difference_shown", _) => {
+            let (size, range) = (format::signed(estimate.point, metric), interval(row));
+            return format!("No difference shown between {left} and {right}: {size} points of {} {range}.", metric.label());
+        }
+        ("higher", Direction::Higher) | ("lower", Direction::Lower) => true,
+        _ => false,
+    };
+    let (winner, loser) = if better { (left, right) } else { (right, left) };
+    let (low, high) = if estimate.point < 0.0 { (estimate.ci_high, estimate.ci_low) } else { (estimate.ci_low, estimate.ci_high) };
+    format!("{} beats {loser} by {} points of {} ({} to {}).", winner, points(estimate.point), metric.label(), points(low), points(high))
+}
+
+pub(super) fn interval(row: &ContrastRow) -> String {
+    let of = |value| format::signed(value, &row.metric);
+    format!("({} to {})", of(row.difference.ci_low), of(row.difference.ci_high))
+}
+
+/// Where an effect is large and where it is not shown.
+fn by_slice(tables: &Tables, metric: &Metric, variant: &str, what: &str) -> Option<String> {
+    let slices = tables.slices();
+    let rows: Vec<&ContrastRow> =
+        slices[1..].iter().filter_map(|slice| tables.contrast_of(variant, "baseline", slice, &metric.id)).collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let part = |row: &&ContrastRow| match row.verdict() {
+        "no_difference_shown" => format!("{}: no difference shown {}", row.slice, interval(row)),
+        _ => format!("{}: {} {}", row.slice, format::signed(row.difference.point, metric), interval(row)),
+    };
+    Some(format!("By slice, {what} over the baseline, in points: {}.", rows.iter().map(part).collect::<Vec<_>>().join("; ")))
+}
+
+fn time(tables: &Tables) -> Option<String> {
+    let of = |variant: VariantKind| tables.latency_of(variant, Stage::E2e).map(|row| row.p50.point);
+    let base = of(VariantKind::Baseline)?;
+    let others = tables.variants().into_iter().filter(|variant| *variant != VariantKind::Baseline);
+    let parts: Vec<String> = others
+        .filter_map(|variant| {
+            let time = of(variant)?;
+            Some(format!("{} {} ({} times)", variant.name(), format::duration(time / 1e3), format::significant(time / base, 2)))
+        })
+        .collect();
+    (!parts.is_empty()).then(|| format!("Median time per query: baseline {}; {}.", format::duration(base / 1e3), parts.join(", ")))
+}
+
+fn break_even(tables: &Tables, ledger: &Ledger) -> Option<String> {
+    let (rag, tuned) = (ledger.line(VariantKind::Rag, Currency::Money)?, ledger.line(VariantKind::Finetuned, Currency::Money)?);
+    if !ledger.is_priced() {
+        return None;
+    }
+    let outcome = ledger.against(tables, VariantKind::Finetuned, VariantKind::Rag, Currency::Money)?;
+    let currency = &tables.manifest().spec.cost.currency;
+    let setup =
+        format!("Setting up costs {} {currency} for rag and {} for finetuned", format::money(rag.setup), format::money(tuned.setup));
+    Some(format!("{setup}; {}.", pair(VariantKind::Finetuned, VariantKind::Rag, outcome)))
+}
+
+/// A break-even in words.
+pub(super) fn pair(left: VariantKind, right: VariantKind, outcome: BreakEven) -> String {
+    let (left, right) = (left.name(), right.name());
+    match outcome {
+        BreakEven::AlwaysCheaper => format!("{left} is always cheaper than {right}"),
+        BreakEven::NeverCheaper => format!("{left} is never cheaper than {right}"),
+        BreakEven::CheaperBeyond(queries) => format!("{left} is cheaper than {right} beyond {} questions", format::quantity(queries)),
+        BreakEven::CheaperUpTo(queries) => format!("{left} is cheaper than {right} up to {} questions", format::quantity(queries)),
+        BreakEven::Equal => format!("{left} and {right} cost the same"),
+    }
+}
+
+/// How to read the report.
+pub(super) fn reading(tables: &Tables) -> Vec<String> {
+    let spec = &tables.manifest().spec;
+    let level = spec.measure.confidence * 100.0;
+    vec![
+        "Every variant is the same model with the same prompt template, decoding and questions; only retrieval and fine-tuning differ."
+            .to_owned(),
+        format!(
+            "Figures in brackets are {level:.0}% intervals from {} resamples of whole clusters of questions.",
+            format::count(spec.measure.bootstrap_resamples as f64)
+        ),
+        "“No difference shown” means that the interval of the paired difference holds zero; it does not mean that the two are equal."
+            .to_owned(),
+        "A question that failed counts as wrong and stays in n; what was not measured is called so and is never a zero.".to_owned(),
+        "Times are of one query at a time on the machine named below; money follows from them by the prices in the spec.".to_owned(),
+    ]
+}
+
+/// What weakens the results of this run.
+pub(super) fn caveats(tables: &Tables) -> Vec<String> {
+    let manifest = tables.manifest();
+    let mut caveats = manifest.caveats.clone();
+    caveats.extend(tables.data.notes.iter().cloned());
+    let mentions = |caveats: &[String], word: &str| caveats.iter().any(|caveat| caveat.contains(word));
+    let is_tuned = tables.variants().iter().any(|variant| variant.is_tuned());
+    if is_tuned && manifest.spec.seeds.len() == 1 && !mentions(&caveats, "seed") {
+        caveats.push("one training seed: the intervals of tuned variants do not hold the luck of training".to_owned());
+    }
+    if manifest.spec.dataset.limit > 0 && !mentions(&caveats, "limit") {
+        caveats.push(format!("limited run: only {} test questions were drawn", manifest.spec.dataset.limit));
+    }
+    caveats.extend(counted_caveats(tables));
+    caveats
+}
+
+fn counted_caveats(tables: &Tables) -> Vec<String> {
+    let mut caveats = Vec::new();
+    let samples = &tables.data.samples;
+    let clusters: BTreeSet<&str> = samples.iter().map(|sample| sample.cluster_id()).collect();
+    if samples.len() < FEW_QUESTIONS {
+        caveats.push(format!("few test questions ({}): only large differences can be told from luck", samples.len()));
+    }
+    if clusters.len() < FEW_CLUSTERS {
+        caveats.push(format!("few clusters ({}): the intervals are too narrow", clusters.len()));
+    }
+    for variant in tables.variants() {
+        let share = |metric: &str| tables.quality_of(variant, ALL, metric).map_or(0.0, |row| row.estimate.point);
+        let failed = tables.primary().and_then(|metric| tables.quality_of(variant, ALL, &metric.id)).map_or(0, |row| row.n_failed);
+        let mut note = |is: bool, text: String| {
+            if is {
+                caveats.push(format!("{}: {text}", variant.name()))
+            }
+        };
+        note(failed > 0, format!("questions that failed and count as wrong: {failed} ({})", reasons(tables, variant)));
+        note(
+            share("context_cut") > 0.0,
+            format!("passages were left out in {:.1}% of prompts because they did not fit", share("context_cut") * 100.0),
+        );
+        note(share("answer_cut") > 0.05, format!("{:.1}% of answers ended at the token limit", share("answer_cut") * 100.0));
+    }
+    if let Some(index) = tables.manifest().index.as_ref().filter(|index| index.unreachable > 0) {
+        caveats.push(format!(
+            "{} of {} passages cannot be reached by any search of the index",
+            index.unreachable,
+            format::count(index.chunks as f64)
+        ));
+    }
+    if tables.contrasts.len() > 1 {
+        caveats
+            .push("intervals are not adjusted for the number of comparisons: of twenty without any effect, one looks like one".to_owned());
+    }
+    caveats
+}
+
+/// The commonest errors of a variant, with their numbers.
+fn reasons(tables: &Tables, variant: VariantKind) -> String {
+    const SHOWN: usize = 3;
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for error in tables.data.rows_of(variant, Phase::Accuracy).filter_map(|row| row.error.as_deref()) {
+        *counts.entry(error).or_default() += 1;
+    }
+    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let shown = counts.iter().take(SHOWN).map(|(error, count)| format!("{count} × {}", format::shortened(error, 120)));
+    shown.collect::<Vec<_>>().join("; ")
+}
+
+/// What this benchmark cannot tell, whatever the run.
+pub(super) fn limits() -> Vec<String> {
+    [
+        "It judges one model, one corpus and one prompt template. Another model may rank the variants otherwise.",
+        "Answers are compared with references by their words. A right answer in other words may count as wrong, and fluency is not judged.",
+        "Times are those of one machine without other load; a server that batches many users has others.",
+        "Prices are the ones in the spec. The work of people is in them only as the price of a label.",
+        "A set that is public may have been in the model's pre-training; then the baseline knows more than it should.",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}

@@ -1,0 +1,105 @@
+//! What the report says, before any markup: order, rounding, captions and words are decided here, once.
+
+mod examples;
+mod headline;
+mod sections;
+
+use serde::Serialize;
+
+use super::format;
+use super::plot::Figure;
+use crate::cost::Ledger;
+use crate::table::Tables;
+
+pub(super) use examples::Example;
+
+/// A whole report.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct View {
+    pub title: String,
+    pub subtitle: String,
+    /// The results in sentences, most important first.
+    pub headline: Vec<String>,
+    /// How to read the rest, in five lines.
+    pub reading: Vec<String>,
+    pub sections: Vec<Section>,
+    pub examples: Vec<Example>,
+    pub caveats: Vec<String>,
+    pub limits: Vec<String>,
+    pub facts: Vec<(String, String)>,
+}
+
+/// A part of the report.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Section {
+    pub id: &'static str,
+    pub title: &'static str,
+    pub paragraphs: Vec<String>,
+    pub tables: Vec<Grid>,
+    /// File stems.
+    pub figures: Vec<FigureRef>,
+    /// It belongs into the short form too.
+    pub is_short: bool,
+}
+
+/// A figure by name.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct FigureRef {
+    pub name: &'static str,
+    pub title: String,
+    pub caption: String,
+}
+
+/// A table of texts; the first column names the row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Grid {
+    pub caption: String,
+    pub header: Vec<String>,
+    pub rows: Vec<Vec<Entry>>,
+}
+
+/// A cell: its figure, and in smaller letters its interval.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Entry {
+    pub text: String,
+    pub interval: String,
+}
+
+impl Entry {
+    fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), interval: String::new() }
+    }
+
+    fn with(text: impl Into<String>, interval: impl Into<String>) -> Self {
+        Self { text: text.into(), interval: interval.into() }
+    }
+
+    /// What stands where nothing was measured.
+    fn missing() -> Self {
+        Self::new(format::NOT_MEASURED)
+    }
+}
+
+/// Decides what the report says.
+pub(super) fn build(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> View {
+    let manifest = tables.manifest();
+    let dataset = &manifest.dataset;
+    View {
+        title: format!("RAG, fine-tuning, or both: {}", dataset.name),
+        subtitle: format!(
+            "{} test questions, {} documents, {} training labels; a model of {} parameters; run “{}”",
+            format::count(tables.data.samples.len() as f64),
+            format::count(dataset.documents as f64),
+            format::count(dataset.train as f64),
+            format::quantity(manifest.model.parameters as f64),
+            manifest.spec.name,
+        ),
+        headline: headline::sentences(tables, ledger),
+        reading: headline::reading(tables),
+        sections: sections::all(tables, ledger, figures),
+        examples: examples::pick(tables),
+        caveats: headline::caveats(tables),
+        limits: headline::limits(),
+        facts: sections::facts(tables),
+    }
+}

@@ -1,0 +1,397 @@
+//! The sections of the report, in order.
+
+use super::headline::{interval, pair};
+use super::{Entry, FigureRef, Grid, Section};
+use crate::cost::{Currency, Ledger, TOTAL_FLOPS, TOTAL_MONEY, TOTAL_SECONDS};
+use crate::report::format;
+use crate::report::plot::Figure;
+use crate::spec::VariantKind;
+use crate::table::{ALL, CostPhase, Kind, Metric, QualityRow, Stage, Tables};
+
+/// All sections that the run has data for.
+pub(super) fn all(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> Vec<Section> {
+    let sections =
+        [square(tables), effects(tables), quality(tables), retrieval(tables), latency(tables), cost(tables, ledger), training(tables)];
+    let mut sections: Vec<Section> = sections.into_iter().flatten().collect();
+    for section in &mut sections {
+        let names = figure_names(section.id);
+        let of = figures.iter().filter(|figure| names.contains(&figure.name));
+        section.figures =
+            of.map(|figure| FigureRef { name: figure.name, title: figure.title.clone(), caption: figure.caption.clone() }).collect();
+    }
+    sections
+}
+
+fn figure_names(section: &str) -> &'static [&'static str] {
+    match section {
+        "square" => &["accuracy"],
+        "quality" => &["slices"],
+        "latency" => &["latency", "stages", "tradeoff"],
+        "cost" => &["cost"],
+        "training" => &["training"],
+        _ => &[],
+    }
+}
+
+fn section(id: &'static str, title: &'static str, is_short: bool, paragraphs: Vec<String>, tables: Vec<Grid>) -> Section {
+    Section { id, title, paragraphs, tables, figures: Vec::new(), is_short }
+}
+
+fn cell(row: Option<&QualityRow>) -> Entry {
+    row.map_or_else(Entry::missing, |row| {
+        let failed = if row.n_failed > 0 { format!(", {} failed", row.n_failed) } else { String::new() };
+        let interval = format!("{}{failed}", format::interval(&row.estimate, &row.metric));
+        Entry::with(format::score(row.estimate.point, &row.metric), interval)
+    })
+}
+
+fn heading(metric: &Metric) -> String {
+    let arrow = if metric.direction.name() == "higher" { "" } else { " (less is better)" };
+    if metric.unit == "share" { format!("{} %{arrow}", metric.label()) } else { format!("{}{arrow}", metric.label()) }
+}
+
+/// The 2x2 experiment in one table, controls below it.
+fn square(tables: &Tables) -> Option<Section> {
+    let metric = tables.primary()?;
+    let of = |variant| cell(tables.quality_of(variant, ALL, &metric.id));
+    let n = tables.quality.first()?.estimate.n;
+    let row = |name: &str, left, right| vec![Entry::new(name), of(left), of(right)];
+    let grid = Grid {
+        caption: format!("{}, all {} test questions", heading(metric), format::count(n as f64)),
+        header: vec![String::new(), "no retrieval".to_owned(), "retrieval".to_owned()],
+        rows: vec![
+            row("base weights", VariantKind::Baseline, VariantKind::Rag),
+            row("fine-tuned weights", VariantKind::Finetuned, VariantKind::Hybrid),
+        ],
+    };
+    let controls = [
+        (VariantKind::HybridRaft, "fine-tuned on prompts with passages, with retrieval"),
+        (VariantKind::Oracle, "base weights with the right passages: what perfect retrieval would give"),
+        (VariantKind::Random, "base weights with passages drawn at random: what any passage does"),
+    ];
+    let rows: Vec<Vec<Entry>> = controls
+        .into_iter()
+        .filter(|(variant, _)| tables.variants().contains(variant))
+        .map(|(variant, what)| vec![Entry::new(variant.name()), of(variant), Entry::new(what)])
+        .collect();
+    let mut grids = vec![grid];
+    if !rows.is_empty() {
+        let header = vec!["control".to_owned(), heading(metric), "what it is".to_owned()];
+        grids.push(Grid { caption: "Controls".to_owned(), header, rows });
+    }
+    let text = "Two factors, each on or off: retrieval across, fine-tuning down.".to_owned();
+    Some(section("square", "The experiment", true, vec![text], grids))
+}
+
+/// Paired differences.
+fn effects(tables: &Tables) -> Option<Section> {
+    let metric = tables.primary()?;
+    let slices = tables.slices();
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for row in &tables.contrasts {
+        if !pairs.contains(&(&row.left, &row.right)) {
+            pairs.push((&row.left, &row.right));
+        }
+    }
+    let entry = |left: &str, right: &str, slice: &str| {
+        tables.contrast_of(left, right, slice, &metric.id).map_or_else(Entry::missing, |row| {
+            let shown = if row.verdict() == "no_difference_shown" { ", not shown" } else { "" };
+            Entry::with(format::signed(row.difference.point, metric), format!("{}{shown}", interval(row)))
+        })
+    };
+    let row = |(left, right): &(&str, &str)| {
+        let name = if left.contains('-') { format!("({left}) − ({right})") } else { format!("{left} − {right}") };
+        std::iter::once(Entry::new(name)).chain(slices.iter().map(|slice| entry(left, right, slice))).collect()
+    };
+    if pairs.is_empty() {
+        return None;
+    }
+    let grid = Grid {
+        caption: format!("Paired differences of {}, in points", metric.label()),
+        header: std::iter::once("difference".to_owned()).chain(slices.iter().cloned()).collect(),
+        rows: pairs.iter().map(row).collect(),
+    };
+    let text = "Each question is compared with itself under the other variant. The last line is the interaction: what fine-tuning adds on top \
+                of retrieval, less what it adds alone; below zero means that the two do partly the same work.";
+    Some(section("effects", "Differences", true, vec![text.to_owned()], vec![grid]))
+}
+
+/// Every answer metric over all questions, and the leading one per slice.
+fn quality(tables: &Tables) -> Option<Section> {
+    let primary = tables.primary()?;
+    let variants = tables.variants();
+    let metrics: Vec<&Metric> = tables.scores.metrics_of(Kind::Answer).collect();
+    let row = |variant: &VariantKind| {
+        let cells = metrics.iter().map(|metric| cell(tables.quality_of(*variant, ALL, &metric.id)));
+        std::iter::once(Entry::new(variant.name())).chain(cells).collect()
+    };
+    let mut grids = vec![Grid {
+        caption: "All test questions".to_owned(),
+        header: std::iter::once("variant".to_owned()).chain(metrics.iter().map(|metric| heading(metric))).collect(),
+        rows: variants.iter().map(row).collect(),
+    }];
+    let slices = tables.slices();
+    if slices.len() > 1 {
+        let row = |slice: &String| {
+            let cells: Vec<Entry> = variants.iter().map(|variant| cell(tables.quality_of(*variant, slice, &primary.id))).collect();
+            let n = variants.iter().filter_map(|variant| tables.quality_of(*variant, slice, &primary.id)).map(|row| row.estimate.n).max();
+            let count = Entry::new(n.map_or(String::new(), |n| format::count(n as f64)));
+            [Entry::new(slice), count].into_iter().chain(cells).collect()
+        };
+        let names = variants.iter().map(|variant| variant.name().to_owned());
+        grids.push(Grid {
+            caption: format!("{} by slice", heading(primary)),
+            header: ["slice".to_owned(), "n".to_owned()].into_iter().chain(names).collect(),
+            rows: slices[1..].iter().map(row).collect(),
+        });
+    }
+    let meanings = &tables.manifest().dataset.slices;
+    let paragraphs = meanings.iter().map(|(tag, meaning)| format!("{}: {meaning}.", format::sentence(tag))).collect();
+    Some(section("quality", "Quality per slice", true, paragraphs, grids))
+}
+
+/// What retrieval found, and what the index lost against exact search.
+fn retrieval(tables: &Tables) -> Option<Section> {
+    let is_about_passages =
+        |metric: &&Metric| metric.kind == Kind::Retrieval || metric.id.starts_with("ann_recall") || metric.id == "context_cut";
+    let metrics: Vec<&Metric> = tables.scores.metrics.iter().filter(is_about_passages).collect();
+    let with_passages: Vec<VariantKind> = tables
+        .variants()
+        .into_iter()
+        .filter(|variant| metrics.iter().any(|metric| tables.quality_of(*variant, ALL, &metric.id).is_some()))
+        .collect();
+    if with_passages.is_empty() {
+        return None;
+    }
+    let row = |variant: &VariantKind| {
+        let cells = metrics.iter().map(|metric| cell(tables.quality_of(*variant, ALL, &metric.id)));
+        std::iter::once(Entry::new(variant.name())).chain(cells).collect()
+    };
+    let grid = Grid {
+        caption: "Passages of all test questions".to_owned(),
+        header: std::iter::once("variant".to_owned()).chain(metrics.iter().map(|metric| heading(metric))).collect(),
+        rows: with_passages.iter().map(row).collect(),
+    };
+    let mut paragraphs = vec![
+        "ANN recall is the share of passages from the index that exact search over the same vectors has too: what the index itself loses."
+            .to_owned(),
+    ];
+    if let Some(index) = &tables.manifest().index {
+        paragraphs.push(format!(
+            "The index holds {} passages as vectors of {} numbers in {}; {} of them cannot be reached by any search.",
+            format::count(index.chunks as f64),
+            index.dimension,
+            format::bytes(index.bytes as f64),
+            index.unreachable
+        ));
+    }
+    Some(section("retrieval", "Retrieval", false, paragraphs, vec![grid]))
+}
+
+/// Times end to end, to the first token, and per stage.
+fn latency(tables: &Tables) -> Option<Section> {
+    let row = |variant: VariantKind| {
+        let e2e = tables.latency_of(variant, Stage::E2e)?;
+        let tail = |value: Option<f64>| value.map_or_else(|| Entry::new("too few"), |value| Entry::new(format::significant(value, 3)));
+        let median = |stage| {
+            tables.latency_of(variant, stage).map_or_else(Entry::missing, |row| {
+                let ms = |value| format::significant(value, 3);
+                Entry::with(ms(row.p50.point), format!("({} to {})", ms(row.p50.ci_low), ms(row.p50.ci_high)))
+            })
+        };
+        let n = Entry::new(e2e.n_questions.to_string());
+        let name = Entry::new(variant.name());
+        Some(vec![name, n, median(Stage::E2e), tail(e2e.p90), tail(e2e.p95), tail(e2e.p99), median(Stage::Ttft)])
+    };
+    let rows: Vec<Vec<Entry>> = tables.variants().into_iter().filter_map(row).collect();
+    if rows.is_empty() {
+        let text = "Not measured: the run has no latency pass.".to_owned();
+        return Some(section("latency", "Time per query", true, vec![text], vec![]));
+    }
+    let header = ["variant", "n", "p50 ms", "p90", "p95", "p99", "first token, p50 ms"].map(str::to_owned).to_vec();
+    let grid = Grid { caption: "Question to last token, one query at a time".to_owned(), header, rows };
+    let text =
+        "A percentile is given only where there are enough questions to see beyond it: 29 for p90, 59 for p95, 299 for p99.".to_owned();
+    Some(section("latency", "Time per query", true, vec![text], vec![grid, stage_grid(tables)]))
+}
+
+fn stage_grid(tables: &Tables) -> Grid {
+    let timed = tables.variants().into_iter().filter(|variant| tables.latency_of(*variant, Stage::E2e).is_some());
+    let row = |variant: VariantKind| {
+        let cell = |stage| {
+            tables.latency_of(variant, stage).map_or_else(|| Entry::new("–"), |row| Entry::new(format::significant(row.mean.point, 3)))
+        };
+        std::iter::once(Entry::new(variant.name())).chain(Stage::PARTS.map(cell)).collect()
+    };
+    let header = std::iter::once("variant").chain(Stage::PARTS.map(Stage::name)).map(str::to_owned).collect();
+    Grid { caption: "Mean per stage, ms; – where the variant has no such stage".to_owned(), header, rows: timed.map(row).collect() }
+}
+
+/// The ledger in short, totals, and break-evens.
+fn cost(tables: &Tables, ledger: &Ledger) -> Option<Section> {
+    let spec = &tables.manifest().spec.cost;
+    let money = |value: Option<f64>| value.map_or_else(Entry::missing, |value| Entry::new(format::money(value)));
+    let number = |value: Option<f64>| value.map_or_else(Entry::missing, |value| Entry::new(format::quantity(value)));
+    let time = |value: Option<f64>| value.map_or_else(Entry::missing, |value| Entry::new(format::duration(value)));
+    let or_none = |entry: Entry, variant: VariantKind| {
+        if ledger.value(variant, CostPhase::Update, TOTAL_MONEY).is_none() { Entry::new("none possible") } else { entry }
+    };
+    let row = |variant: VariantKind| {
+        let value = |phase, quantity: &str| ledger.value(variant, phase, quantity);
+        let per_correct = ledger.per_correct(tables, variant, spec.horizon_queries).filter(|cost| cost.point.is_finite()).map_or_else(
+            Entry::missing,
+            |cost| {
+                Entry::with(
+                    format::money(cost.point * 1e3),
+                    format!("({} to {})", format::money(cost.ci_low * 1e3), format::money(cost.ci_high * 1e3)),
+                )
+            },
+        );
+        vec![
+            Entry::new(variant.name()),
+            money(value(CostPhase::Setup, TOTAL_MONEY)),
+            time(value(CostPhase::Setup, TOTAL_SECONDS)),
+            number(value(CostPhase::Setup, TOTAL_FLOPS)),
+            number(value(CostPhase::Query, "prompt_tokens")),
+            number(value(CostPhase::Query, TOTAL_FLOPS)),
+            money(value(CostPhase::Query, TOTAL_MONEY).map(|value| value * 1e3)),
+            per_correct,
+            or_none(time(value(CostPhase::Update, TOTAL_SECONDS)), variant),
+        ]
+    };
+    let currency = &spec.currency;
+    let header = vec![
+        "variant".to_owned(),
+        format!("set-up, {currency}"),
+        "set-up, time".to_owned(),
+        "set-up, FLOPs".to_owned(),
+        "prompt tokens per query".to_owned(),
+        "FLOPs per query".to_owned(),
+        format!("1,000 queries, {currency}"),
+        format!("1,000 right answers, {currency}"),
+        "one document changed".to_owned(),
+    ];
+    let horizon = format::quantity(spec.horizon_queries as f64);
+    let grid = Grid {
+        caption: format!("Right answers: set-up spread over {horizon} questions"),
+        header,
+        rows: tables.variants().into_iter().map(row).collect(),
+    };
+    let prices = format!(
+        "Prices of {}: {} {currency} per machine hour, {} per label, {} per GiB and month. A changed document costs retrieval its share of the \
+         index build and fine-tuning a whole new training, labels for the new fact not counted.",
+        spec.prices_as_of, spec.machine_hour, spec.label, spec.storage_gib_month
+    );
+    let overlap = "A break-even in money counts the time per query as the same where the intervals of the two means overlap.".to_owned();
+    Some(section("cost", "Cost and break-even", true, vec![prices, overlap], vec![grid, break_even_grid(tables, ledger)]))
+}
+
+fn break_even_grid(tables: &Tables, ledger: &Ledger) -> Grid {
+    let of = |left, right, currency| Some(pair(left, right, ledger.against(tables, left, right, currency)?));
+    let variants: Vec<VariantKind> =
+        [VariantKind::Baseline, VariantKind::Rag, VariantKind::Finetuned, VariantKind::Hybrid, VariantKind::HybridRaft]
+            .into_iter()
+            .filter(|variant| tables.variants().contains(variant))
+            .collect();
+    let mut rows = Vec::new();
+    for (index, right) in variants.iter().enumerate() {
+        for left in &variants[index + 1..] {
+            let money = if ledger.is_priced() { of(*left, *right, Currency::Money) } else { None };
+            let flops = of(*left, *right, Currency::Flops);
+            let entry = |text: Option<String>| text.map_or_else(Entry::missing, Entry::new);
+            rows.push(vec![Entry::new(format!("{} against {}", left.name(), right.name())), entry(money), entry(flops)]);
+        }
+    }
+    Grid { caption: "Break-even of every pair".to_owned(), header: ["pair", "in money", "in operations"].map(str::to_owned).to_vec(), rows }
+}
+
+/// What was trained.
+fn training(tables: &Tables) -> Option<Section> {
+    let records = &tables.manifest().training;
+    if records.is_empty() {
+        return None;
+    }
+    let rows = records.iter().map(|record| {
+        let loss = record.best_eval_loss.map_or_else(Entry::missing, |loss| Entry::new(format::significant(loss, 3)));
+        vec![
+            Entry::new(&record.adapter),
+            Entry::new(record.variants.join(", ")),
+            Entry::new(&record.method),
+            Entry::new(format::count(record.labels as f64)),
+            Entry::new(format::quantity(record.trainable_parameters as f64)),
+            Entry::new(format::count(record.steps as f64)),
+            Entry::new(format::quantity(record.tokens as f64)),
+            Entry::new(format::duration(record.seconds)),
+            loss,
+        ]
+    });
+    let header = ["adapter", "used by", "method", "labels", "weights trained", "steps", "tokens", "time", "best validation loss"];
+    let grid = Grid { caption: "One line per training".to_owned(), header: header.map(str::to_owned).to_vec(), rows: rows.collect() };
+    let left_out: usize = records.iter().map(|record| record.dropped).sum();
+    let cut: usize = records.iter().map(|record| record.cut).sum();
+    let text = format!("{left_out} rows were left out because their prompt did not fit; {cut} answers were cut.");
+    Some(section("training", "Training", false, vec![text], vec![grid]))
+}
+
+/// The manifest in lines.
+pub(super) fn facts(tables: &Tables) -> Vec<(String, String)> {
+    let manifest = tables.manifest();
+    let (machine, dataset, model, spec) = (&manifest.machine, &manifest.dataset, &manifest.model, &manifest.spec);
+    let mut facts = vec![
+        ("run", format!("{} ({})", spec.name, manifest.run_id)),
+        ("started", manifest.started_at.clone()),
+        ("result hash", manifest.result_hash.clone().unwrap_or_else(|| "none: the run is not complete".to_owned())),
+        (
+            "ragft",
+            format!(
+                "{}{}",
+                manifest.crate_version,
+                manifest.git_commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit}"))
+            ),
+        ),
+        ("dataset", format!("{} {}, {}, {}", dataset.name, dataset.version, dataset.licence, dataset.source)),
+        (
+            "model",
+            format!(
+                "{}, {}, {} parameters, window of {} tokens",
+                model.path,
+                model.architecture,
+                format::count(model.parameters as f64),
+                model.context_length
+            ),
+        ),
+        (
+            "machine",
+            format!(
+                "{}, {} cores, {} threads, {}, {}",
+                machine.cpu,
+                machine.cores,
+                machine.threads,
+                format::bytes(machine.memory_bytes as f64),
+                machine.os
+            ),
+        ),
+        ("seeds", spec.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
+        (
+            "retrieval",
+            format!(
+                "{} passages per question, embedder {}, HNSW m {}, ef_construction {}, ef_search {}",
+                spec.retrieval.top_k,
+                spec.retrieval.embedder.display(),
+                spec.retrieval.hnsw.m,
+                spec.retrieval.hnsw.ef_construction,
+                spec.retrieval.hnsw.ef_search
+            ),
+        ),
+        ("decoding", format!("temperature {}, at most {} new tokens", spec.generation.temperature, spec.generation.max_new_tokens)),
+    ];
+    for phase in &manifest.phases {
+        let memory = phase.peak_memory_bytes.map_or(String::new(), |bytes| format!(", peak memory {}", format::bytes(bytes as f64)));
+        facts.push((
+            "phase",
+            format!("{}: {}, {} of CPU{memory}", phase.name, format::duration(phase.seconds), format::duration(phase.cpu_seconds)),
+        ));
+    }
+    let hashes = manifest.hashes.iter().map(|(name, hash)| (format!("hash of {name}"), hash.clone()));
+    facts.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(hashes).collect()
+}
