@@ -1,3 +1,5 @@
 //! The command `ragft`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    ragft::cli::main()
+}

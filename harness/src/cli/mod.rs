@@ -1,1 +1,73 @@
-//! (to be written)
+//! The command: parsing, printing, exit codes; one file per verb. Data goes to stdout, progress and logs to stderr.
+
+mod args;
+mod compare;
+mod dataset;
+mod failure;
+mod init;
+mod model;
+mod plan;
+mod progress;
+mod report;
+mod run;
+mod show;
+mod spec;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+pub use args::Cli;
+use args::Command;
+use failure::Failure;
+
+/// Parses the arguments, does what they ask, and gives the exit code: 0 done, 2 the request was wrong, 4 a run-time failure, 130 interrupted.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli);
+    match dispatch(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = write!(std::io::stderr(), "{failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Run(args) => run::run(args, &cli.global),
+        Command::Plan(args) => plan::run(args, &cli.global),
+        Command::Report(args) => report::run(args, &cli.global),
+        Command::Compare(args) => compare::run(args, &cli.global),
+        Command::Show(args) => show::run(args, &cli.global),
+        Command::Dataset(args) => dataset::run(args, &cli.global),
+        Command::Model(args) => model::run(args, &cli.global),
+        Command::Init(args) => init::run(args, &cli.global),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "ragft", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// Logs go to stderr; `RUST_LOG` chooses what is in them, and only warnings are by default.
+fn start_log(cli: &Cli) {
+    let default = if cli.global.quiet { "error" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().try_init();
+}
+
+/// Writes to stdout; a closed pipe ends the output, not the program.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+/// Colour only on a terminal, and not when `NO_COLOR` is set.
+fn colour() -> bool {
+    use std::io::IsTerminal as _;
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

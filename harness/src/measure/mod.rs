@@ -1,1 +1,16 @@
-//! (to be written)
+//! Measuring: a spec becomes a plan, a plan becomes journal rows.
+//!
+//! [`plan`] finds everything wrong that can be found without weights; [`runner`] carries a plan out, phase by phase, each resumable. Accuracy
+//! is measured in batches, latency one question at a time, and their rows never mix. Nothing here prints: listeners are told by
+//! [`events::RunEvent`]. Nothing after this module loads a model.
+
+pub mod accuracy;
+pub mod counters;
+pub mod events;
+pub mod hash;
+pub mod latency;
+pub mod plan;
+pub mod query;
+pub mod runner;
+pub mod source;
+pub mod training;

@@ -19,7 +19,7 @@ pub use terminal::{compare, terminal_table};
 use crate::cost::write_ledger;
 use crate::diagnostic::Hint;
 use crate::store::{StoreError, write_atomic};
-use crate::table::{TableError, write_tables};
+use crate::table::{TableError, Tables, write_tables};
 
 /// What can go wrong between tables and report.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +61,8 @@ impl Hint for ReportError {
     }
 }
 
-/// Writes `tables/`, `plots/`, `report.html` and `report.md` of a run folder.
-pub fn write_report(run: &Path) -> Result<(), ReportError> {
+/// Writes `tables/`, `plots/`, `report.html` and `report.md` of a run folder, and gives the typed rows behind them.
+pub fn write_report(run: &Path) -> Result<Tables, ReportError> {
     let tables = write_tables(run)?;
     let ledger = write_ledger(run, &tables)?;
     let figures = plot::figures(&tables, &ledger);
@@ -70,5 +70,5 @@ pub fn write_report(run: &Path) -> Result<(), ReportError> {
     let view = view::build(&tables, &ledger, &figures);
     write_atomic(&run.join("report.md"), markdown::render(&view).as_bytes())?;
     write_atomic(&run.join("report.html"), html::render(&view, &figures)?.as_bytes())?;
-    Ok(())
+    Ok(tables)
 }

@@ -88,7 +88,7 @@ section!(
 );
 section!(
     /// `[prompt]`
-    PromptSpec { template: String, answer_prefix: String, answer_suffix: String }
+    PromptSpec { template: String, answer_prefix: String, answer_suffix: String, abstention: Vec<String> }
 );
 section!(
     /// `[retrieval]`

@@ -188,11 +188,23 @@ impl RunFolder {
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let folder = path.parent().expect("a file stands in a folder");
     fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(StoreError::io("write", path))?;
+    let mut file = new_file_in(folder).map_err(StoreError::io("write", path))?;
     file.write_all(bytes).map_err(StoreError::io("write", path))?;
     file.as_file().sync_all().map_err(StoreError::io("write", path))?;
     file.persist(path).map_err(|error| StoreError::io("replace", path)(error.error))?;
     Ok(())
+}
+
+/// A temporary file that others may read once it has its name (temporary files are private otherwise).
+#[cfg(unix)]
+fn new_file_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    use std::os::unix::fs::PermissionsExt as _;
+    tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)
+}
+
+#[cfg(not(unix))]
+fn new_file_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::NamedTempFile::new_in(folder)
 }
 
 /// Writes rows as JSON lines, replacing the file whole.

@@ -1,0 +1,168 @@
+//! `ragft run`
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::args::{Global, RunArgs};
+use super::failure::Failure;
+use super::progress::Progress;
+use super::{colour, print, spec};
+use crate::diagnostic::Blame;
+use crate::measure::events::RunEvent;
+use crate::measure::plan::RunPlan;
+use crate::measure::runner::{self, RunError, RunRequest};
+use crate::report;
+use crate::store::manifest::Manifest;
+use crate::store::{RunFolder, StoreError};
+use crate::table::Tables;
+
+/// Set by Ctrl-C; looked at between batches and optimizer steps.
+pub static INTERRUPT: AtomicBool = AtomicBool::new(false);
+
+/// Runs the experiment and prints its closing table.
+pub fn run(args: &RunArgs, global: &Global) -> Result<(), Failure> {
+    prepare_process(global)?;
+    let (spec, base) = spec::load(&args.spec)?;
+    let output = match &args.output {
+        Some(output) => output.clone(),
+        None if args.resume => {
+            return Err(Failure::message(Blame::Request, "`--resume` needs the folder of the run", Some("add `-o DIR`")));
+        }
+        None => free_folder(&spec.name),
+    };
+    if args.resume {
+        RunFolder::open(&output)?;
+    } else {
+        RunFolder::check_vacant(&output)?;
+    }
+    let plan = RunPlan::prepare(spec, &base)?;
+    let mut progress = Progress::new(global.quiet);
+    let manifest = execute(&plan, &output, args.resume, &mut progress).map_err(|error| match error {
+        RunError::Interrupted => Failure::interrupted(&resume_command(args, &output)),
+        error => error.into(),
+    })?;
+    progress.on(RunEvent::Phase { name: "report", detail: "", total: 0, unit: "" });
+    let tables = report::write_report(&output).map_err(|error| Failure::runtime(&error))?;
+    progress.finish();
+    print(&if global.json { as_json(&manifest, &tables, &output) } else { closing(&manifest, &tables, &output) });
+    Ok(())
+}
+
+fn execute(plan: &RunPlan, output: &Path, resume: bool, progress: &mut Progress) -> Result<Manifest, RunError> {
+    let request = RunRequest {
+        plan,
+        output,
+        resume,
+        started_at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        git_commit: git_commit(),
+        interrupt: &INTERRUPT,
+    };
+    let result = runner::run(&request, &mut |event| progress.on(event));
+    progress.finish();
+    result
+}
+
+/// Threads and Ctrl-C, once per process.
+pub fn prepare_process(global: &Global) -> Result<(), Failure> {
+    if let Some(threads) = global.threads {
+        if threads == 0 {
+            return Err(Failure::message(Blame::Request, "`--threads` is 0, expected at least 1", None));
+        }
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|error| Failure::message(Blame::Runtime, &format!("cannot start threads: {error}"), None))?;
+    }
+    // A second Ctrl-C ends at once: the journal survives that as well.
+    let handler = || {
+        if INTERRUPT.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|error| Failure::message(Blame::Runtime, &format!("cannot listen to Ctrl-C: {error}"), None))
+}
+
+/// `runs/NAME`, or the first of `runs/NAME-2`, `runs/NAME-3`, .. that is free.
+fn free_folder(name: &str) -> PathBuf {
+    let safe: String = name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+    let candidate = |number: u32| Path::new("runs").join(if number == 1 { safe.clone() } else { format!("{safe}-{number}") });
+    let vacant = |path: &PathBuf| !matches!(RunFolder::check_vacant(path), Err(StoreError::NotEmpty { .. }));
+    (1..).map(candidate).find(vacant).expect("some number is free")
+}
+
+fn git_commit() -> Option<String> {
+    let output = std::process::Command::new("git").args(["rev-parse", "HEAD"]).stderr(std::process::Stdio::null()).output().ok()?;
+    let commit = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !commit.is_empty()).then_some(commit)
+}
+
+fn resume_command(args: &RunArgs, output: &Path) -> String {
+    let mut command = "ragft run".to_owned();
+    if let Some(spec) = &args.spec.spec {
+        let _ = write!(command, " {}", spec.display());
+    }
+    for entry in &args.spec.set {
+        let _ = write!(command, " --set '{}={}'", entry.key, entry.value);
+    }
+    if let Some(limit) = args.spec.limit {
+        let _ = write!(command, " --limit {limit}");
+    }
+    let _ = write!(command, " -o {} --resume", output.display());
+    command
+}
+
+fn closing(manifest: &Manifest, tables: &Tables, output: &Path) -> String {
+    let mut text = report::terminal_table(tables, colour());
+    for caveat in &manifest.caveats {
+        let _ = writeln!(text, "note: {caveat}");
+    }
+    let _ = writeln!(text, "result hash {}", manifest.result_hash.as_deref().unwrap_or("not set"));
+    let _ = writeln!(text, "report {}", output.join("report.html").display());
+    text
+}
+
+fn as_json(manifest: &Manifest, tables: &Tables, output: &Path) -> String {
+    let value = serde_json::json!({
+        "run": output.display().to_string(),
+        "run_id": manifest.run_id,
+        "result_hash": manifest.result_hash,
+        "caveats": manifest.caveats,
+        "quality": quality_json(tables),
+        "contrasts": contrasts_json(tables),
+    });
+    format!("{value:#}\n")
+}
+
+/// The quality table as JSON rows, columns as in `tables/quality.csv`.
+pub fn quality_json(tables: &Tables) -> serde_json::Value {
+    let row = |row: &crate::table::QualityRow| {
+        serde_json::json!({
+            "variant": row.variant.name(),
+            "slice": row.slice,
+            "metric": row.metric.id,
+            "point": row.estimate.point,
+            "ci_low": row.estimate.ci_low,
+            "ci_high": row.estimate.ci_high,
+            "n": row.estimate.n,
+            "n_failed": row.n_failed,
+        })
+    };
+    tables.quality.iter().map(row).collect()
+}
+
+fn contrasts_json(tables: &Tables) -> serde_json::Value {
+    let row = |row: &crate::table::ContrastRow| {
+        serde_json::json!({
+            "left": row.left,
+            "right": row.right,
+            "slice": row.slice,
+            "metric": row.metric.id,
+            "difference": row.difference.point,
+            "ci_low": row.difference.ci_low,
+            "ci_high": row.difference.ci_high,
+            "n": row.difference.n,
+        })
+    };
+    tables.contrasts.iter().map(row).collect()
+}

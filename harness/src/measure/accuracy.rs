@@ -1,0 +1,124 @@
+//! The accuracy pass: batched, every test question, length-sorted; the batches depend on the plan alone, so that an interrupted pass ends
+//! with the same floats.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use super::events::{Listener, RunEvent};
+use super::query::{Query, RowContext};
+use super::runner::{Bench, RunError};
+use crate::lm::{Generation, GenerationConfig, ModelError, Prompt};
+use crate::spec::VariantKind;
+use crate::store::journal::Journal;
+use crate::store::row::{JournalRow, Phase};
+
+/// Answers every sample that `done` lacks, for one variant and seed.
+pub fn run(
+    bench: &Bench,
+    variant: VariantKind,
+    seed: u64,
+    done: &BTreeSet<String>,
+    journal: &mut Journal<JournalRow>,
+    listener: &mut Listener,
+) -> Result<Vec<JournalRow>, RunError> {
+    let samples = &bench.plan.dataset.test;
+    let context = bench.row_context(variant, seed, Phase::Accuracy, 0);
+    listener(RunEvent::Phase {
+        name: "accuracy",
+        detail: &format!("{} seed {seed}", variant.name()),
+        total: samples.len() as u64,
+        unit: "questions",
+    });
+    listener(RunEvent::Advance(done.len() as u64));
+    let queries: Vec<Result<Query, String>> =
+        (0..samples.len()).map(|index| bench.query(variant, index).map_err(|error| error.to_string())).collect();
+    let lengths: Vec<usize> = queries.iter().map(|query| query.as_ref().map_or(0, |query| query.prompt.tokens.len())).collect();
+    let mut all = Vec::new();
+    for batch in batches(&lengths, bench.plan.spec.generation.batch_size) {
+        if batch.iter().all(|&index| done.contains(&samples[index].id)) {
+            continue;
+        }
+        if bench.interrupt.load(Ordering::Relaxed) {
+            return Err(RunError::Interrupted);
+        }
+        let mut rows = answer_batch(bench, &context, &queries, &batch);
+        rows.retain(|row| !done.contains(&row.sample_id));
+        journal.append(&rows)?;
+        listener(RunEvent::Advance(rows.len() as u64));
+        all.append(&mut rows);
+    }
+    Ok(all)
+}
+
+/// Indices in batches of `size`, longest prompts first: mates have nearly one length, and the largest batch shows early that it fits.
+fn batches(lengths: &[usize], size: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&index| (std::cmp::Reverse(lengths[index]), index));
+    order.chunks(size).map(<[usize]>::to_vec).collect()
+}
+
+/// One row per member. When the batch fails, its members are tried one by one, so that one bad sample costs one row.
+fn answer_batch(bench: &Bench, context: &RowContext, queries: &[Result<Query, String>], batch: &[usize]) -> Vec<JournalRow> {
+    let sound: Vec<usize> = batch.iter().copied().filter(|&index| queries[index].is_ok()).collect();
+    let generations = match generate(bench, context, queries, &sound) {
+        Ok(generations) => generations.into_iter().map(Ok).collect(),
+        Err(_) => sound
+            .iter()
+            .map(|&index| generate(bench, context, queries, &[index]).map(|mut one| one.remove(0)).map_err(|error| chain(&error)))
+            .collect::<Vec<Result<Generation, String>>>(),
+    };
+    let mut answers = sound.iter().zip(generations);
+    let samples = &bench.plan.dataset.test;
+    let row = |&index: &usize| match &queries[index] {
+        Err(error) => context.failed(&samples[index], error.clone()),
+        Ok(query) => match answers.next().expect("one generation per sound query").1 {
+            Err(error) => context.failed(&samples[index], error),
+            Ok(generation) => {
+                let flops = bench.query_flops(context.variant, context.seed, index, &generation);
+                context.answered(&samples[index], query, &generation, flops)
+            }
+        },
+    };
+    batch.iter().map(row).collect()
+}
+
+fn generate(
+    bench: &Bench,
+    context: &RowContext,
+    queries: &[Result<Query, String>],
+    batch: &[usize],
+) -> Result<Vec<Generation>, ModelError> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let samples = &bench.plan.dataset.test;
+    let prompt = |&index: &usize| Prompt {
+        tokens: queries[index].as_ref().expect("only sound queries are generated").prompt.tokens.clone(),
+        stream: samples[index].id.clone(),
+    };
+    let prompts: Vec<Prompt> = batch.iter().map(prompt).collect();
+    let config = GenerationConfig { forced_tokens: None, ..bench.generation_config() };
+    bench.generate(context.variant, context.seed, &prompts, &config)
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_sorted_by_length_and_hold_everyone_once() {
+        assert_eq!(batches(&[3, 9, 3, 7, 1], 2), [vec![1, 3], vec![0, 2], vec![4]]);
+        assert!(batches(&[], 4).is_empty());
+    }
+}

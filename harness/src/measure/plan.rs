@@ -1,0 +1,333 @@
+//! From a spec to a [`RunPlan`]: everything that can be found wrong without loading a model is found here, and nothing is written.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::source::ModelSource;
+use crate::dataset::{self, Dataset, DatasetError, Sample};
+use crate::diagnostic::{Blame, Hint};
+use crate::lm::ModelError;
+use crate::lm::tokenizer::Tokenizer;
+use crate::retrieval::{self, RetrievalError};
+use crate::spec::{self, ContextSource, RunSpec, SpecError, SpecProblem, TrainContext, VariantKind};
+use crate::variant::prompt::{PromptError, PromptTemplate};
+
+/// A run that can be carried out.
+pub struct RunPlan {
+    /// Checked.
+    pub spec: RunSpec,
+    /// Relative paths of the spec start here.
+    pub base_dir: PathBuf,
+    /// Checked, split and limited.
+    pub dataset: Dataset,
+    /// Compiled.
+    pub template: PromptTemplate,
+    /// The model, checked and not loaded.
+    pub model: ModelSource,
+    /// Window in use.
+    pub context_length: usize,
+    /// BLAKE3 by what was hashed.
+    pub hashes: BTreeMap<String, String>,
+    /// Hash over the spec and all of `hashes`.
+    pub run_id: String,
+}
+
+/// Why a request cannot become a run.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The spec's text or values.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The data.
+    #[error("cannot load dataset `{name}`")]
+    Dataset {
+        /// As written.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<DatasetError>,
+    },
+    /// The model's folder.
+    #[error("cannot use model `{name}`")]
+    Model {
+        /// As written.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<ModelError>,
+    },
+    /// The embedder or the index.
+    #[error("cannot set up retrieval")]
+    Retrieval(#[source] Box<RetrievalError>),
+    /// The template.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// The parts are sound, but do not go together.
+    #[error("{problem}")]
+    Mismatch {
+        /// What does not fit.
+        problem: String,
+        /// What to do.
+        mend: String,
+    },
+}
+
+impl Hint for PlanError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Spec(error) => error.hint(),
+            Self::Dataset { source, .. } => source.hint(),
+            Self::Model { source, .. } => source.hint(),
+            Self::Retrieval(source) => source.hint(),
+            Self::Prompt(error) => error.hint(),
+            Self::Mismatch { mend, .. } => Some(mend.clone()),
+        }
+    }
+}
+
+impl PlanError {
+    /// A plan only ever fails because of the request.
+    pub fn blame(&self) -> Blame {
+        Blame::Request
+    }
+}
+
+impl RunPlan {
+    /// Checks everything that needs no weights: values, files, formats, whether questions fit the window and the variants have what they need.
+    pub fn prepare(spec: RunSpec, base_dir: &Path) -> Result<Self, PlanError> {
+        let problems = spec::check(&spec);
+        if !problems.is_empty() {
+            return Err(SpecError::Problems(problems).into());
+        }
+        let template = PromptTemplate::new(&spec.prompt.template)?;
+        let model_error = |source| PlanError::Model { name: spec.model.path.display().to_string(), source: Box::new(source) };
+        let model = ModelSource::open(&spec.model.path, base_dir).map_err(model_error)?;
+        let model_hash = model.weights_hash().map_err(model_error)?;
+        let dataset = load_dataset(&spec, base_dir)?;
+        let context_length = window(&spec, model.config().max_position_embeddings)?;
+        let hashes = BTreeMap::from([
+            ("dataset".to_owned(), dataset.hash.clone()),
+            ("model".to_owned(), model_hash),
+            ("tokenizer".to_owned(), model.tokenizer().hash()),
+            ("prompt".to_owned(), blake3::hash(spec.prompt.template.as_bytes()).to_hex().to_string()),
+        ]);
+        if spec.retrieves() {
+            retrieval::check_embedder(&anchored(&spec.retrieval.embedder, base_dir)).map_err(retrieval_error)?;
+        }
+        let mut plan =
+            Self { spec, base_dir: base_dir.to_owned(), dataset, template, model, context_length, hashes, run_id: String::new() };
+        plan.check_needs()?;
+        plan.check_prompts()?;
+        plan.check_corpus()?;
+        // The embedder's hash needs its weights, so it comes after everything that can be wrong without them.
+        if plan.spec.retrieves() {
+            let embedder = retrieval::load_embedder(&plan.embedder_path()).map_err(retrieval_error)?;
+            plan.hashes.insert("embedder".to_owned(), embedder.hash().to_owned());
+        }
+        plan.run_id = run_id(&plan.spec, &plan.hashes);
+        Ok(plan)
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        self.model.tokenizer()
+    }
+
+    /// Folder of the embedder, or `builtin`.
+    pub fn embedder_path(&self) -> PathBuf {
+        anchored(&self.spec.retrieval.embedder, &self.base_dir)
+    }
+
+    /// Longest prompt that leaves room for an answer.
+    pub fn room(&self) -> usize {
+        self.context_length.saturating_sub(self.spec.generation.max_new_tokens)
+    }
+
+    /// Seeds under which a variant is run: one for variants that do not train.
+    pub fn seeds(&self, variant: VariantKind) -> &[u64] {
+        if variant.is_tuned() { &self.spec.seeds } else { &self.spec.seeds[..1] }
+    }
+
+    fn check_needs(&self) -> Result<(), PlanError> {
+        let mismatch = |problem: String, mend: &str| Err(PlanError::Mismatch { problem, mend: mend.into() });
+        for variant in &self.spec.variants {
+            let name = variant.name();
+            if variant.is_tuned() && self.dataset.train.is_empty() {
+                return mismatch(
+                    format!("variant `{name}` needs training questions and the dataset has none"),
+                    "give a `train` split, or take the variant out of `variants`",
+                );
+            }
+            if variant.context() != ContextSource::None && self.dataset.documents.is_empty() {
+                return mismatch(
+                    format!("variant `{name}` needs documents and the dataset has none"),
+                    "give `documents.jsonl`, or take the variant out of `variants`",
+                );
+            }
+            if variant.context() == ContextSource::Gold && self.dataset.test.iter().all(|sample| sample.relevant.is_empty()) {
+                return mismatch(
+                    format!("variant `{name}` needs relevance labels and no test question has `relevant`"),
+                    "give `relevant` document ids, or take the variant out of `variants`",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn check_prompts(&self) -> Result<(), PlanError> {
+        let room = self.room();
+        let mut too_long = Vec::new();
+        for sample in &self.dataset.test {
+            let text = self.template.render(&sample.question, &[])?;
+            if self.tokenizer().encode_prompt(&text).map_err(|error| PromptError::Tokenize(error.to_string()))?.len() > room {
+                too_long.push(sample.id.as_str());
+            }
+        }
+        if too_long.is_empty() {
+            return Ok(());
+        }
+        Err(PlanError::Mismatch {
+            problem: format!(
+                "{} of {} questions do not fit: context is {} tokens and `generation.max_new_tokens` is {} (first: `{}`)",
+                too_long.len(),
+                self.dataset.test.len(),
+                self.context_length,
+                self.spec.generation.max_new_tokens,
+                too_long[0]
+            ),
+            mend: "lower `generation.max_new_tokens`, or use a model with a longer context".into(),
+        })
+    }
+
+    /// `top_k` against the corpus; chunks are only counted when there might be too few.
+    fn check_corpus(&self) -> Result<(), PlanError> {
+        let top_k = self.spec.retrieval.top_k;
+        if !self.spec.retrieves() || top_k <= self.dataset.documents.len() {
+            return Ok(());
+        }
+        let count = |text: &str| self.tokenizer().count(text).unwrap_or(usize::MAX);
+        let chunked = retrieval::chunk::chunk_documents(&self.dataset.documents, &self.spec.retrieval.chunk, &count);
+        let chunks = chunked.map_err(retrieval_error)?.chunks;
+        if top_k <= chunks.len() {
+            return Ok(());
+        }
+        Err(PlanError::Mismatch {
+            problem: format!("`retrieval.top_k` is {top_k} and the corpus has only {} passages", chunks.len()),
+            mend: format!("set `retrieval.top_k` to at most {}", chunks.len()),
+        })
+    }
+
+    /// What is not as it was when the folder's run began; empty when the run can go on.
+    pub fn differences(&self, manifest: &crate::store::manifest::Manifest) -> Vec<String> {
+        let mut found = Vec::new();
+        let (was, is) = (as_json(&manifest.spec), as_json(&self.spec));
+        for (key, value) in &is {
+            if was.get(key) != Some(value) {
+                found.push(format!("`{key}` was {}, is {value}", was.get(key).map_or("not there".to_owned(), ToString::to_string)));
+            }
+        }
+        for (name, hash) in &self.hashes {
+            if manifest.hashes.get(name).is_some_and(|before| before != hash) {
+                found.push(format!("the {name} has changed (its hash differs)"));
+            }
+        }
+        found
+    }
+}
+
+impl RunSpec {
+    /// Some variant searches the index, at test time or for its training examples.
+    pub fn retrieves(&self) -> bool {
+        self.variants.iter().any(|variant| variant.context() != ContextSource::None)
+    }
+
+    /// The adapters that have to be trained: one on bare questions, one on questions with retrieved passages.
+    pub fn adapters(&self) -> Vec<TrainContext> {
+        let closed = self.variants.contains(&VariantKind::Finetuned)
+            || self.variants.contains(&VariantKind::Hybrid) && self.hybrid.train_context == TrainContext::None;
+        let open = self.variants.contains(&VariantKind::HybridRaft)
+            || self.variants.contains(&VariantKind::Hybrid) && self.hybrid.train_context == TrainContext::Retrieved;
+        [(closed, TrainContext::None), (open, TrainContext::Retrieved)]
+            .into_iter()
+            .filter(|(needed, _)| *needed)
+            .map(|(_, kind)| kind)
+            .collect()
+    }
+
+    /// The adapter a variant answers with.
+    pub fn adapter_of(&self, variant: VariantKind) -> Option<TrainContext> {
+        match variant {
+            VariantKind::Finetuned => Some(TrainContext::None),
+            VariantKind::Hybrid => Some(self.hybrid.train_context),
+            VariantKind::HybridRaft => Some(TrainContext::Retrieved),
+            VariantKind::Baseline | VariantKind::Rag | VariantKind::Oracle | VariantKind::Random => None,
+        }
+    }
+}
+
+/// Name of an adapter's folder and of its rows in `training.jsonl`.
+pub fn adapter_name(kind: TrainContext, seed: u64) -> String {
+    match kind {
+        TrainContext::None => format!("finetuned-seed{seed}"),
+        TrainContext::Retrieved => format!("hybrid_raft-seed{seed}"),
+    }
+}
+
+/// What a training example without an answer teaches.
+pub fn reference_of<'a>(sample: &'a Sample, spec: &'a RunSpec) -> Option<&'a str> {
+    if sample.answerable { sample.references.first().map(String::as_str) } else { spec.prompt.abstention.first().map(String::as_str) }
+}
+
+fn retrieval_error(error: RetrievalError) -> PlanError {
+    PlanError::Retrieval(Box::new(error))
+}
+
+fn anchored(path: &Path, base_dir: &Path) -> PathBuf {
+    if path == Path::new(retrieval::BUILTIN) { path.to_owned() } else { base_dir.join(path) }
+}
+
+fn load_dataset(spec: &RunSpec, base_dir: &Path) -> Result<Dataset, PlanError> {
+    let seed = spec.seeds[0];
+    dataset::load(&spec.dataset, seed, base_dir)
+        .map_err(|source| PlanError::Dataset { name: spec.dataset.path.display().to_string(), source: Box::new(source) })
+}
+
+fn window(spec: &RunSpec, own: usize) -> Result<usize, PlanError> {
+    let asked = spec.model.max_context;
+    let problem = |key: &str, message: String| SpecError::Problems(vec![SpecProblem { key: key.into(), line: None, message }]).into();
+    if asked > own {
+        return Err(problem("model.max_context", format!("is {asked}, and the model's own context is {own}")));
+    }
+    let window = if asked == 0 { own } else { asked };
+    if spec.generation.max_new_tokens >= window {
+        return Err(problem("generation.max_new_tokens", format!("is {}, and the context is {window}", spec.generation.max_new_tokens)));
+    }
+    Ok(window)
+}
+
+/// Leaves of the spec by dotted path, paths left out: what stands at them is known by its hash.
+fn as_json(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
+    fn walk(prefix: &str, value: serde_json::Value, out: &mut BTreeMap<String, serde_json::Value>) {
+        match value {
+            serde_json::Value::Object(map) => {
+                for (key, value) in map {
+                    walk(&if prefix.is_empty() { key } else { format!("{prefix}.{key}") }, value, out);
+                }
+            }
+            leaf => {
+                out.insert(prefix.to_owned(), leaf);
+            }
+        }
+    }
+    let mut leaves = BTreeMap::new();
+    walk("", serde_json::to_value(spec).expect("a spec is plain data"), &mut leaves);
+    for path in ["name", "dataset.path", "dataset.documents", "dataset.train", "model.path", "retrieval.embedder"] {
+        leaves.remove(path);
+    }
+    leaves
+}
+
+fn run_id(spec: &RunSpec, hashes: &BTreeMap<String, String>) -> String {
+    let text = serde_json::to_string(&(as_json(spec), hashes)).expect("plain data");
+    blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+}

@@ -1,0 +1,420 @@
+//! The run: load, index, train, accuracy, latency; each phase resumable, each answer a journal row.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::events::{Listener, RunEvent};
+use super::hash::result_hash;
+use super::plan::{PlanError, RunPlan, adapter_name};
+use super::query::{Pick, Query, RowContext, picks_of};
+use super::training::{self, Adapters};
+use super::{accuracy, counters, latency};
+use crate::clock::Stopwatch;
+use crate::diagnostic::{Blame, Hint};
+use crate::finetune::{TrainingError, TunedWeights};
+use crate::lm::local::LocalModel;
+use crate::lm::{Generation, GenerationConfig, LanguageModel, ModelError, Prompt};
+use crate::retrieval::{self, IndexFigures, RetrievalError, Retrieved, Retriever};
+use crate::spec::{ContextSource, VariantKind};
+use crate::store::journal::Journal;
+use crate::store::manifest::{DatasetRecord, Manifest, ModelRecord, PhaseRecord};
+use crate::store::row::{JournalRow, Phase};
+use crate::store::{RunFolder, StoreError, write_jsonl};
+use crate::variant::given_passages;
+use crate::variant::prompt::PromptError;
+
+/// Why a run did not end with results.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The request.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The folder's run was started with something else.
+    #[error("the run in `{folder}` was started with other inputs:{}", .differences.iter().map(|line| format!("\n  {line}")).collect::<String>())]
+    Changed {
+        /// The folder.
+        folder: String,
+        /// What is not as it was.
+        differences: Vec<String>,
+    },
+    /// Loading or generating.
+    #[error("the model failed")]
+    Model(#[from] ModelError),
+    /// Embedding or searching.
+    #[error("retrieval failed")]
+    Retrieval(#[source] Box<RetrievalError>),
+    /// Training.
+    #[error("fine-tuning failed")]
+    Training(#[source] Box<TrainingError>),
+    /// Building a prompt.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// The interrupt flag was set; everything so far is in the folder.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl RunError {
+    pub(super) fn retrieval(error: RetrievalError) -> Self {
+        Self::Retrieval(Box::new(error))
+    }
+
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Plan(_) | Self::Changed { .. } | Self::Store(StoreError::NotEmpty { .. } | StoreError::NotARun { .. }) => Blame::Request,
+            _ => Blame::Runtime,
+        }
+    }
+}
+
+impl Hint for RunError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Plan(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Changed { .. } => Some("undo the change, or start a new run in another folder".into()),
+            Self::Model(error) => error.hint(),
+            Self::Retrieval(error) => error.hint(),
+            Self::Training(error) => error.hint(),
+            Self::Prompt(error) => error.hint(),
+            Self::Interrupted => None,
+        }
+    }
+}
+
+/// What a run needs beside its plan.
+pub struct RunRequest<'a> {
+    /// Checked.
+    pub plan: &'a RunPlan,
+    /// Where the run goes.
+    pub output: &'a Path,
+    /// Go on with the run in `output`.
+    pub resume: bool,
+    /// UTC, ISO 8601: written into the manifest of a new run.
+    pub started_at: String,
+    /// Commit of the working directory, if known.
+    pub git_commit: Option<String>,
+    /// Set from outside to stop at the next safe point.
+    pub interrupt: &'a AtomicBool,
+}
+
+/// The loaded parts that answer questions.
+pub struct Bench<'a> {
+    pub(super) plan: &'a RunPlan,
+    pub(super) model: &'a LocalModel,
+    pub(super) adapters: &'a Adapters,
+    pub(super) tuned: &'a BTreeMap<(bool, u64), LocalModel>,
+    pub(super) retriever: Option<&'a Retriever>,
+    pub(super) retrieved: &'a [Retrieved],
+    pub(super) interrupt: &'a AtomicBool,
+}
+
+impl<'a> Bench<'a> {
+    pub(super) fn row_context(&self, variant: VariantKind, seed: u64, phase: Phase, repeat: u32) -> RowContext<'a> {
+        RowContext {
+            run_id: &self.plan.run_id,
+            variant,
+            seed,
+            phase,
+            repeat,
+            chunks: self.retriever.map_or(&[], Retriever::chunks),
+            top_k: self.plan.spec.retrieval.top_k,
+            abstention: &self.plan.spec.prompt.abstention,
+        }
+    }
+
+    pub(super) fn generation_config(&self) -> GenerationConfig {
+        let generation = &self.plan.spec.generation;
+        GenerationConfig {
+            max_new_tokens: generation.max_new_tokens,
+            temperature: generation.temperature,
+            top_p: generation.top_p,
+            stop: generation.stop.clone(),
+            seed: self.plan.spec.seeds[0],
+            forced_tokens: None,
+        }
+    }
+
+    /// The passages of a variant for the sample at `index`.
+    pub(super) fn picks(&self, variant: VariantKind, index: usize) -> Vec<Pick> {
+        let sample = &self.plan.dataset.test[index];
+        match (variant.context(), self.retriever) {
+            (ContextSource::None, _) | (_, None) => Vec::new(),
+            (ContextSource::Retrieved, _) => picks_of(&self.retrieved[index]),
+            (source, Some(retriever)) => {
+                let document_of: Vec<&str> = retriever.chunks().iter().map(|chunk| chunk.document_id.as_str()).collect();
+                let spec = &self.plan.spec;
+                let given = given_passages(source, &sample.relevant, &document_of, spec.retrieval.top_k, spec.seeds[0], &sample.id);
+                given.into_iter().map(|chunk| Pick { chunk, score: 0.0, in_exact: None }).collect()
+            }
+        }
+    }
+
+    pub(super) fn query(&self, variant: VariantKind, index: usize) -> Result<Query, PromptError> {
+        self.query_with(&self.plan.dataset.test[index].question, self.picks(variant, index))
+    }
+
+    pub(super) fn query_with(&self, question: &str, picks: Vec<Pick>) -> Result<Query, PromptError> {
+        let chunks = self.retriever.map_or(&[][..], Retriever::chunks);
+        Query::build(&self.plan.template, question, picks, chunks, self.plan.room(), |text| self.plan.tokenizer().encode_prompt(text))
+    }
+
+    /// One batch, with the weights of the variant.
+    pub(super) fn generate(
+        &self,
+        variant: VariantKind,
+        seed: u64,
+        prompts: &[Prompt],
+        config: &GenerationConfig,
+    ) -> Result<Vec<Generation>, ModelError> {
+        let Some(kind) = self.plan.spec.adapter_of(variant) else { return self.model.generate(prompts, None, config) };
+        let key = training::key(kind, seed);
+        match &self.adapters[&key] {
+            TunedWeights::Lora(adapter) => self.model.generate(prompts, Some(adapter), config),
+            TunedWeights::Full(_) => self.tuned[&key].generate(prompts, None, config),
+        }
+    }
+
+    /// Operations of one query: embedding and search, prefill, decoding, and the adapter's share. They do not depend on the pass, so the
+    /// search is that of the batch.
+    pub(super) fn query_flops(&self, variant: VariantKind, seed: u64, index: usize, generation: &Generation) -> f64 {
+        let prompt = generation.prompt_tokens;
+        let mut flops = self.model.forward_flops(0, prompt);
+        for step in 1..generation.output_tokens {
+            flops += self.model.forward_flops(prompt + step - 1, 1);
+        }
+        if variant.context() == ContextSource::Retrieved {
+            flops += self.retrieved[index].flops;
+        }
+        if let Some(TunedWeights::Lora(adapter)) = self.plan.spec.adapter_of(variant).map(|kind| &self.adapters[&training::key(kind, seed)])
+        {
+            let processed = (prompt + generation.output_tokens.saturating_sub(1)) as f64;
+            let weights: usize = adapter.pairs.values().map(|pair| pair.a.elem_count() + pair.b.elem_count()).sum();
+            flops += 2.0 * weights as f64 * processed;
+        }
+        flops
+    }
+}
+
+/// Times a phase and adds it to the manifest.
+fn phase<T>(manifest: &mut Manifest, name: &str, work: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
+    let (watch, cpu) = (Stopwatch::start(), counters::cpu_seconds());
+    let result = work();
+    let (seconds, cpu_seconds) = (watch.elapsed().as_secs_f64(), counters::cpu_seconds() - cpu);
+    let peak_memory_bytes = counters::peak_memory_bytes();
+    match manifest.phases.iter_mut().find(|record| record.name == name) {
+        Some(record) => {
+            record.seconds += seconds;
+            record.cpu_seconds += cpu_seconds;
+            record.peak_memory_bytes = record.peak_memory_bytes.max(peak_memory_bytes);
+        }
+        None => manifest.phases.push(PhaseRecord { name: name.to_owned(), seconds, cpu_seconds, peak_memory_bytes }),
+    }
+    result
+}
+
+/// Carries out a plan, from the beginning or from where it was interrupted. The folder's tables and report are not made here.
+///
+/// # Errors
+/// [`RunError::Interrupted`] when the flag was set: the same request with `resume` goes on.
+pub fn run(request: &RunRequest, listener: &mut Listener) -> Result<Manifest, RunError> {
+    let plan = request.plan;
+    let folder = open_folder(request)?;
+    let (mut journal, mut rows) = Journal::<JournalRow>::open(&folder.journal())?;
+    let mut manifest = if folder.manifest().is_file() { folder.read_manifest()? } else { new_manifest(request) };
+    folder.write_manifest(&manifest)?;
+    write_jsonl(&folder.samples(), &plan.dataset.test)?;
+
+    let outcome = measure(request, &folder, &mut manifest, &mut journal, &mut rows, listener);
+    if outcome.is_ok() {
+        manifest.result_hash = Some(result_hash(&rows));
+    }
+    folder.write_manifest(&manifest)?;
+    outcome.map(|()| manifest)
+}
+
+fn open_folder(request: &RunRequest) -> Result<RunFolder, RunError> {
+    if !request.resume {
+        return Ok(RunFolder::create(request.output)?);
+    }
+    let folder = RunFolder::open(request.output)?;
+    let differences = request.plan.differences(&folder.read_manifest()?);
+    if differences.is_empty() {
+        return Ok(folder);
+    }
+    Err(RunError::Changed { folder: request.output.display().to_string(), differences })
+}
+
+fn measure(
+    request: &RunRequest,
+    folder: &RunFolder,
+    manifest: &mut Manifest,
+    journal: &mut Journal<JournalRow>,
+    rows: &mut Vec<JournalRow>,
+    listener: &mut Listener,
+) -> Result<(), RunError> {
+    let plan = request.plan;
+    let model = phase(manifest, "load", || {
+        listener(RunEvent::Phase { name: "load", detail: &plan.spec.model.path.display().to_string(), total: 0, unit: "" });
+        Ok(plan.model.load(plan.context_length)?)
+    })?;
+    stop_if(request.interrupt)?;
+
+    let mut index = None;
+    if plan.spec.retrieves() {
+        let (retriever, figures, cpu_seconds) = phase(manifest, "index", || build_index(plan, listener))?;
+        manifest.hashes.insert("index".to_owned(), figures.graph_hash.clone());
+        manifest.index = Some(figures.record(cpu_seconds));
+        let questions: Vec<&str> = plan.dataset.test.iter().map(|sample| sample.question.as_str()).collect();
+        let found =
+            phase(manifest, "search", || retriever.search_batch(&questions, plan.spec.retrieval.top_k).map_err(RunError::retrieval))?;
+        index = Some((retriever, found));
+    }
+    let retriever = index.as_ref().map(|(retriever, _)| retriever);
+    folder.write_manifest(manifest)?;
+    stop_if(request.interrupt)?;
+
+    let mut adapters = Adapters::new();
+    if !plan.spec.adapters().is_empty() {
+        let trained = phase(manifest, "train", || training::train_all(plan, folder, &model, retriever, request.interrupt, listener))?;
+        adapters = trained.adapters;
+        for (kind, seed, hash) in trained.hashes {
+            manifest.hashes.insert(format!("adapter/{}", adapter_name(kind, seed)), hash);
+        }
+        manifest.training = trained.records;
+        write_jsonl(&folder.training(), &trained.rows)?;
+        folder.write_manifest(manifest)?;
+    }
+    let tuned = full_models(&model, &adapters);
+    let bench = Bench {
+        plan,
+        model: &model,
+        adapters: &adapters,
+        tuned: &tuned,
+        retriever,
+        retrieved: index.as_ref().map_or(&[], |(_, found)| found.as_slice()),
+        interrupt: request.interrupt,
+    };
+    write_passages(folder, &bench)?;
+
+    phase(manifest, "accuracy", || {
+        for &variant in &plan.spec.variants {
+            for &seed in plan.seeds(variant) {
+                let done = done_samples(rows, variant, seed);
+                rows.extend(accuracy::run(&bench, variant, seed, &done, journal, listener)?);
+            }
+        }
+        Ok(())
+    })?;
+    folder.write_manifest(manifest)?;
+
+    if plan.spec.measure.latency_samples > 0 {
+        phase(manifest, "latency", || {
+            let done = rows.iter().filter(|row| row.phase == Phase::Latency);
+            let done: BTreeSet<_> = done.map(|row| (row.variant.clone(), row.sample_id.clone(), row.repeat)).collect();
+            let counts = latency::replay_counts(rows, plan.spec.seeds[0]);
+            rows.extend(latency::run(&bench, &counts, &done, journal, listener)?);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn stop_if(interrupt: &AtomicBool) -> Result<(), RunError> {
+    if interrupt.load(Ordering::Relaxed) { Err(RunError::Interrupted) } else { Ok(()) }
+}
+
+fn done_samples(rows: &[JournalRow], variant: VariantKind, seed: u64) -> BTreeSet<String> {
+    let mine = rows.iter().filter(|row| row.phase == Phase::Accuracy && row.variant == variant.name() && row.seed == seed);
+    mine.map(|row| row.sample_id.clone()).collect()
+}
+
+fn build_index(plan: &RunPlan, listener: &mut Listener) -> Result<(Retriever, IndexFigures, f64), RunError> {
+    let documents = &plan.dataset.documents;
+    listener(RunEvent::Phase { name: "index", detail: &plan.dataset.info.name, total: documents.len() as u64, unit: "documents" });
+    let cpu = counters::cpu_seconds();
+    let embedder = retrieval::load_embedder(&plan.embedder_path()).map_err(RunError::retrieval)?;
+    let count = |text: &str| plan.tokenizer().count(text).unwrap_or(usize::MAX);
+    let (retriever, figures) = Retriever::build(documents, &plan.spec.retrieval, embedder, &count).map_err(RunError::retrieval)?;
+    listener(RunEvent::Advance(documents.len() as u64));
+    Ok((retriever, figures, counters::cpu_seconds() - cpu))
+}
+
+/// Fully tuned decoders as models of their own.
+fn full_models(base: &LocalModel, adapters: &Adapters) -> BTreeMap<(bool, u64), LocalModel> {
+    let full = adapters.iter().filter_map(|(key, weights)| match weights {
+        TunedWeights::Full(decoder) => Some((*key, LocalModel { decoder: (**decoder).clone(), ..base.clone() })),
+        TunedWeights::Lora(_) => None,
+    });
+    full.collect()
+}
+
+/// Every chunk that a row of this run can name.
+fn write_passages(folder: &RunFolder, bench: &Bench) -> Result<(), RunError> {
+    let Some(retriever) = bench.retriever else { return Ok(()) };
+    let mut used = BTreeSet::new();
+    for &variant in &bench.plan.spec.variants {
+        for index in 0..bench.plan.dataset.test.len() {
+            used.extend(bench.picks(variant, index).into_iter().map(|pick| pick.chunk));
+        }
+    }
+    let chunks: Vec<_> = used.into_iter().map(|chunk| &retriever.chunks()[chunk]).collect();
+    Ok(write_jsonl(&folder.passages(), &chunks)?)
+}
+
+fn new_manifest(request: &RunRequest) -> Manifest {
+    let plan = request.plan;
+    let (spec, dataset) = (&plan.spec, &plan.dataset);
+    let clusters: BTreeSet<&str> = dataset.test.iter().map(crate::dataset::Sample::cluster_id).collect();
+    Manifest {
+        schema_version: 1,
+        run_id: plan.run_id.clone(),
+        spec: spec.clone(),
+        crate_version: env!("CARGO_PKG_VERSION").to_owned(),
+        git_commit: request.git_commit.clone(),
+        started_at: request.started_at.clone(),
+        hashes: plan.hashes.clone(),
+        machine: counters::machine("cpu"),
+        dataset: DatasetRecord {
+            name: dataset.info.name.clone(),
+            version: dataset.info.version.clone(),
+            licence: dataset.info.licence.clone(),
+            source: dataset.info.source.clone(),
+            documents: dataset.documents.len(),
+            train: dataset.train.len(),
+            validation: dataset.validation.len(),
+            test: dataset.test.len(),
+            clusters: clusters.len(),
+            slices: dataset.info.slices.clone(),
+        },
+        model: ModelRecord {
+            path: spec.model.path.display().to_string(),
+            architecture: plan.model.config().architecture.clone(),
+            parameters: plan.model.config().parameter_count() as u64,
+            context_length: plan.context_length,
+            weight_bytes: 4 * plan.model.config().parameter_count() as u64,
+        },
+        index: None,
+        training: Vec::new(),
+        phases: Vec::new(),
+        caveats: caveats(plan),
+        result_hash: None,
+    }
+}
+
+/// What a reader of the report must know before the first number.
+fn caveats(plan: &RunPlan) -> Vec<String> {
+    let mut caveats = plan.dataset.notes.clone();
+    if !plan.spec.adapters().is_empty() && plan.spec.seeds.len() == 1 {
+        caveats.push("one training seed: the spread between trainings is not measured; set `seeds = [1, 2, 3]` for it".into());
+    }
+    if plan.dataset.test.len() < 100 {
+        caveats.push(format!("{} test questions: only large differences can be seen", plan.dataset.test.len()));
+    }
+    caveats
+}

@@ -1,0 +1,141 @@
+//! The training phase: labels become examples, examples become adapters, one per kind and seed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+use super::counters;
+use super::events::{Listener, RunEvent};
+use super::plan::{RunPlan, adapter_name, reference_of};
+use super::query::{Query, picks_of};
+use crate::dataset::Sample;
+use crate::finetune::examples::Example;
+use crate::finetune::{self, TrainingError, TrainingOutcome, TrainingRequest, TrainingRow, TunedWeights};
+use crate::lm::local::LocalModel;
+use crate::retrieval::Retriever;
+use crate::spec::TrainContext;
+use crate::store::RunFolder;
+use crate::store::manifest::TrainingRecord;
+
+use super::runner::RunError;
+
+/// All adapters of a run, by kind and seed.
+pub type Adapters = BTreeMap<(bool, u64), TunedWeights>;
+
+/// Key of an adapter in [`Adapters`].
+pub fn key(kind: TrainContext, seed: u64) -> (bool, u64) {
+    (kind == TrainContext::Retrieved, seed)
+}
+
+/// What the training phase leaves.
+#[derive(Default)]
+pub struct Trained {
+    /// The weights.
+    pub adapters: Adapters,
+    /// BLAKE3 of each weights file.
+    pub hashes: Vec<(TrainContext, u64, String)>,
+    /// What each cost.
+    pub records: Vec<TrainingRecord>,
+    /// Every optimizer step.
+    pub rows: Vec<TrainingRow>,
+}
+
+/// Trains (or loads, if they are there already) the adapters that the plan needs.
+pub fn train_all(
+    plan: &RunPlan,
+    folder: &RunFolder,
+    model: &LocalModel,
+    retriever: Option<&Retriever>,
+    interrupt: &AtomicBool,
+    listener: &mut Listener,
+) -> Result<Trained, RunError> {
+    let mut trained = Trained::default();
+    let base_name = plan.spec.model.path.display().to_string();
+    for kind in plan.spec.adapters() {
+        let train = examples(plan, retriever, kind, &plan.dataset.train)?;
+        let validation = examples(plan, retriever, kind, &plan.dataset.validation)?;
+        for &seed in &plan.spec.seeds {
+            let name = adapter_name(kind, seed);
+            let adapter_folder = folder.adapter(&name);
+            let request = TrainingRequest {
+                base: &model.decoder,
+                spec: &plan.spec.finetune,
+                train: &train,
+                validation: &validation,
+                seed,
+                variant: name.rsplit_once("-seed").map_or(name.as_str(), |(variant, _)| variant),
+                folder: &adapter_folder,
+                base_name: &base_name,
+                base_hash: &plan.hashes["model"],
+                interrupt,
+            };
+            listener(RunEvent::Phase { name: "train", detail: &name, total: 0, unit: "steps" });
+            let cpu = counters::cpu_seconds();
+            let outcome = finetune::train_adapter(&request, &mut |row| {
+                listener(RunEvent::Step(row));
+                listener(RunEvent::Advance(1));
+            })?;
+            trained.records.push(record(plan, kind, seed, &outcome, counters::cpu_seconds() - cpu));
+            trained.hashes.push((kind, seed, outcome.hash));
+            trained.rows.extend(outcome.rows);
+            trained.adapters.insert(key(kind, seed), outcome.weights);
+        }
+    }
+    Ok(trained)
+}
+
+/// Prompt and answer of every labelled question, as tokens.
+fn examples(plan: &RunPlan, retriever: Option<&Retriever>, kind: TrainContext, samples: &[Sample]) -> Result<Vec<Example>, RunError> {
+    let labelled: Vec<(&Sample, &str)> = samples.iter().filter_map(|sample| Some((sample, reference_of(sample, &plan.spec)?))).collect();
+    let mut picks = vec![Vec::new(); labelled.len()];
+    if let (TrainContext::Retrieved, Some(retriever)) = (kind, retriever) {
+        let questions: Vec<&str> = labelled.iter().map(|(sample, _)| sample.question.as_str()).collect();
+        let found = retriever.search_batch(&questions, plan.spec.retrieval.top_k).map_err(RunError::retrieval)?;
+        picks = found.iter().map(picks_of).collect();
+    }
+    let chunks = retriever.map_or(&[][..], Retriever::chunks);
+    let room = plan.room().min(plan.spec.finetune.max_length);
+    labelled
+        .into_iter()
+        .zip(picks)
+        .map(|((sample, reference), picks)| {
+            let encode = |text: &str| plan.tokenizer().encode_prompt(text);
+            let prompt = match Query::build(&plan.template, &sample.question, picks, chunks, room, encode) {
+                Ok(query) => query.prompt.tokens,
+                // Too long even alone: left to the trainer, which drops and counts it.
+                Err(crate::variant::prompt::PromptError::TooLong { tokens, .. }) => vec![0; tokens.max(plan.spec.finetune.max_length + 1)],
+                Err(error) => return Err(error.into()),
+            };
+            let answer = format!("{}{}{}", plan.spec.prompt.answer_prefix, reference, plan.spec.prompt.answer_suffix);
+            Ok(Example { prompt, answer: plan.tokenizer().encode(&answer)?, cluster: sample.cluster_id().to_owned() })
+        })
+        .collect()
+}
+
+/// CPU time is what this process spent: a training that was resumed counts its last stretch only.
+fn record(plan: &RunPlan, kind: TrainContext, seed: u64, outcome: &TrainingOutcome, cpu_seconds: f64) -> TrainingRecord {
+    let users = plan.spec.variants.iter().filter(|&&variant| plan.spec.adapter_of(variant) == Some(kind));
+    let figures = &outcome.figures;
+    TrainingRecord {
+        variants: users.map(|variant| variant.name().to_owned()).collect(),
+        adapter: adapter_name(kind, seed),
+        seed,
+        method: figures.method.clone(),
+        labels: figures.labels,
+        dropped: figures.dropped,
+        cut: figures.cut,
+        trainable_parameters: figures.trainable_parameters,
+        steps: figures.steps,
+        tokens: figures.tokens,
+        flops: figures.flops,
+        seconds: figures.seconds,
+        cpu_seconds,
+        bytes: figures.bytes,
+        best_eval_loss: figures.best_eval_loss,
+    }
+}
+
+impl From<TrainingError> for RunError {
+    fn from(error: TrainingError) -> Self {
+        if matches!(error, TrainingError::Interrupted { .. }) { Self::Interrupted } else { Self::Training(Box::new(error)) }
+    }
+}
