@@ -29,7 +29,7 @@ fn pair(criterion: &mut Criterion, name: &str, shapes: &[&[usize]], kernel: Op, 
     group.sample_size(20);
     for (label, op) in [("kernel", kernel), ("reference", reference)] {
         group.bench_function(label, |bencher| {
-            bencher.iter(|| op(&inputs).and_then(|y| y.sum_all()?.backward()).expect("a differentiable op"))
+            bencher.iter(|| op(&inputs).and_then(|y| y.sum_all()?.backward()).expect("a differentiable op"));
         });
     }
 }

@@ -1,1 +1,1 @@
-
+//! Benchmarks of ragft; see `benches/benches/`.

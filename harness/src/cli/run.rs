@@ -88,7 +88,7 @@ fn free_folder(name: &str) -> PathBuf {
     let safe: String = name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     let candidate = |number: u32| Path::new("runs").join(if number == 1 { safe.clone() } else { format!("{safe}-{number}") });
     let vacant = |path: &PathBuf| !matches!(RunFolder::check_vacant(path), Err(StoreError::NotEmpty { .. }));
-    (1..).map(candidate).find(vacant).expect("some number is free")
+    (1..=u32::MAX).map(candidate).find(vacant).expect("some number is free")
 }
 
 fn git_commit() -> Option<String> {

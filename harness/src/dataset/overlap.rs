@@ -68,7 +68,7 @@ pub(super) fn find(dataset: &Dataset) -> Vec<Overlap> {
 fn kind(dataset: &Dataset, kind: OverlapKind, shares: impl Fn(&Sample) -> bool) -> Option<Overlap> {
     let ids: Vec<&String> = dataset.test.iter().filter(|sample| shares(sample)).map(|sample| &sample.id).collect();
     let examples = ids.iter().take(EXAMPLES).map(|id| (*id).clone()).collect();
-    (!ids.is_empty()).then(|| Overlap { kind, count: ids.len(), total: dataset.test.len(), examples })
+    (!ids.is_empty()).then_some(Overlap { kind, count: ids.len(), total: dataset.test.len(), examples })
 }
 
 /// Lower case, letters and digits only, single blanks.

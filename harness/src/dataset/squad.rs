@@ -10,6 +10,7 @@
 //! Answer offsets are not used; where one does not point at its answer, a note says how many.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -24,7 +25,8 @@ pub(super) fn parts(files: &Files) -> Vec<(String, Option<Split>)> {
     if let Some(main) = files.main() {
         return vec![(main.to_owned(), None)];
     }
-    let json = || files.names().filter(|name| name.ends_with(".json") && !name.contains('/'));
+    let is_json = |name: &str| Path::new(name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let json = || files.names().filter(|name| is_json(name) && !name.contains('/'));
     let of = |prefix: &str, split| json().find(|name| name.starts_with(prefix)).map(|name| (name.to_owned(), Some(split)));
     let (train, dev, test) = (of("train", Split::Train), of("dev", Split::Validation), of("test", Split::Test));
     match (train, dev, test) {

@@ -221,7 +221,7 @@ fn validate(config: &DecoderConfig) -> Result<(), String> {
     if heads % key_value != 0 {
         return Err(format!("`num_key_value_heads` {key_value} does not divide `num_attention_heads` {heads}"));
     }
-    if config.head_dim % 2 != 0 {
+    if !config.head_dim.is_multiple_of(2) {
         return Err(format!("`head_dim` {} is odd", config.head_dim));
     }
     let positive = |value: f64| value.is_finite() && value > 0.0;

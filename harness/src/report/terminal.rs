@@ -53,10 +53,10 @@ fn score(tables: &Tables, variant: VariantKind, metric: Option<&Metric>) -> Stri
 fn table(header: &[String], rows: impl Iterator<Item = Vec<String>>, color: bool) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
-    if !color {
-        table.force_no_tty();
-    } else {
+    if color {
         table.enforce_styling();
+    } else {
+        table.force_no_tty();
     }
     table.set_header(header.iter().map(|text| if color { Cell::new(text).add_attribute(Attribute::Bold) } else { Cell::new(text) }));
     for row in rows {

@@ -191,7 +191,7 @@ fn line_of(text: &str, dotted: &str) -> Option<usize> {
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            current = header.0.trim().to_owned();
+            header.0.trim().clone_into(&mut current);
             if current == dotted {
                 return Some(index + 1);
             }

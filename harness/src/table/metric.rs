@@ -105,7 +105,7 @@ fn kind(id: &str) -> Kind {
     let is_part = |prefix: &&str| id.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("_at_"));
     if id.starts_with(ANN_RECALL) || id == CONTEXT_CUT || id == ANSWER_CUT {
         Kind::Diagnostic
-    } else if RETRIEVAL_PREFIXES.iter().any(|prefix| is_part(&prefix)) {
+    } else if RETRIEVAL_PREFIXES.iter().any(is_part) {
         Kind::Retrieval
     } else {
         Kind::Answer

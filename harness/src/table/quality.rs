@@ -129,11 +129,14 @@ const PAIRS: [(VariantKind, VariantKind); 5] = [
     (VariantKind::Rag, VariantKind::Finetuned),
 ];
 
+/// Names of the two sides, and each variant's sign in the difference.
+type Side = (String, String, Vec<(VariantKind, f64)>);
+
 /// Paired differences for the declared pairs, and the interaction: what fine-tuning adds on top of retrieval, less what it adds alone.
 pub(super) fn contrasts(data: &RunData, scores: &Scores, slices: &[Slice]) -> Vec<ContrastRow> {
     let variants = data.variants();
     let has = |variant: VariantKind| variants.contains(&variant);
-    let mut sides: Vec<(String, String, Vec<(VariantKind, f64)>)> = PAIRS
+    let mut sides: Vec<Side> = PAIRS
         .into_iter()
         .filter(|(left, right)| has(*left) && has(*right))
         .map(|(left, right)| (left.name().to_owned(), right.name().to_owned(), vec![(left, 1.0), (right, -1.0)]))

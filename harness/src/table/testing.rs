@@ -282,7 +282,7 @@ fn training(rng: &mut Rng) -> Vec<TrainingRow> {
         step,
         epoch: step as f64 / 50.0,
         train_loss: 0.35 + 2.6 * (-(step as f64) / 30.0).exp() + noise,
-        eval_loss: (step % 10 == 0).then(|| 0.42 + 2.6 * (-(step as f64) / 30.0).exp()),
+        eval_loss: step.is_multiple_of(10).then(|| 0.42 + 2.6 * (-(step as f64) / 30.0).exp()),
         learning_rate: 2e-4,
         grad_norm: 1.0,
         tokens: 400,

@@ -18,7 +18,7 @@ fn seeds_are_averaged_per_sample_before_samples_are() {
         run.answer(Finetuned, seed, sample, score);
     }
     let (mean, n, failed) = point(&run.tables(), Finetuned, ALL);
-    assert!((mean - (1.0 / 3.0 + 1.0) / 2.0).abs() < 1e-12, "{mean}");
+    assert!((mean - f64::midpoint(1.0 / 3.0, 1.0)).abs() < 1e-12, "{mean}");
     assert_eq!((n, failed), (2, 0));
 }
 

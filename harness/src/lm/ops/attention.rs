@@ -204,7 +204,7 @@ impl CustomOp3 for Attention {
         let (q_reader, k_reader, v_reader, out, grad) = (read(q), read(k), read(v), read(out), read(&grad));
         let heads = |data, tensor: &Tensor| Heads::new(data, tensor.dims(), tensor.stride());
         let (q_heads, k_heads, v_heads) =
-            (heads(q_reader.from_start()?, q), heads(k_reader.from_start()?, k), heads(v_reader.from_start()?, v));
+            (heads(q_reader.floats_onward()?, q), heads(k_reader.floats_onward()?, k), heads(v_reader.floats_onward()?, v));
         let inputs = Inputs { q: q_heads, k: k_heads, v: v_heads, heads: q.dim(1)?, kv_heads: k.dim(1)? };
         let (dq, dk, dv) = gradients(&inputs, q.dim(0)?, out.floats()?, grad.floats()?);
         let wanted = |data, like: &Tensor| like.track_op().then(|| tensor_like(data, like)).transpose();

@@ -85,11 +85,11 @@ pub(super) fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {
     let mut lanes = [0f32; LANES];
     let mut chunks = x.chunks_exact_mut(LANES);
     for chunk in &mut chunks {
-        for lane in 0..LANES {
-            chunk[lane] = exp(chunk[lane] - shift);
+        for value in chunk.iter_mut() {
+            *value = exp(*value - shift);
         }
-        for lane in 0..LANES {
-            lanes[lane] += chunk[lane];
+        for (sum, value) in lanes.iter_mut().zip(chunk.iter()) {
+            *sum += value;
         }
     }
     let mut tail = 0.0;
@@ -118,7 +118,7 @@ pub(super) fn exp(x: f32) -> f32 {
     p = p * r + 8.333_452e-3;
     p = p * r + 4.166_579_6e-2;
     p = p * r + 1.666_666_5e-1;
-    p = p * r + 5.000_000_1e-1;
+    p = p * r + 5e-1;
     let mantissa = (p * r * r + r) + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
     let value = mantissa * power;

@@ -27,7 +27,7 @@ impl CustomOp1 for Softmax {
             vectorized(
                 #[inline(always)]
                 || y.chunks_exact_mut(width).for_each(normalize),
-            )
+            );
         });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }

@@ -34,7 +34,7 @@ impl<S: Deref<Target = Storage>> Reader<'_, S> {
     }
 
     /// Its elements from the first one on, whatever the strides.
-    pub(super) fn from_start(&self) -> Result<&[f32]> {
+    pub(super) fn floats_onward(&self) -> Result<&[f32]> {
         Ok(&self.cpu()?.as_slice::<f32>()?[self.layout.start_offset()..])
     }
 

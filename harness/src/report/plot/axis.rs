@@ -127,7 +127,7 @@ impl Frame {
             scene.text((x, self.bottom + 14.0), &label(tick), LABEL_SIZE, INK, Anchor::Middle);
         }
         scene.line(vec![(self.left, self.bottom), (self.right, self.bottom)], INK, 1.0);
-        scene.text(((self.left + self.right) / 2.0, self.bottom + 36.0), title, LABEL_SIZE, INK, Anchor::Middle);
+        scene.text((f64::midpoint(self.left, self.right), self.bottom + 36.0), title, LABEL_SIZE, INK, Anchor::Middle);
     }
 
     /// Grid lines and labels of the upright axis, with its title at the left edge.
@@ -137,7 +137,7 @@ impl Frame {
             scene.line(vec![(self.left, y), (self.right, y)], GRID, 1.0);
             scene.text((self.left - 8.0, y), &label(tick), LABEL_SIZE, INK, Anchor::End);
         }
-        scene.turned_text((16.0, (self.top + self.bottom) / 2.0), title, LABEL_SIZE, INK);
+        scene.turned_text((16.0, f64::midpoint(self.top, self.bottom)), title, LABEL_SIZE, INK);
     }
 
     /// Names of rows at the left, one at each height.

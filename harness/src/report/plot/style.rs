@@ -75,7 +75,7 @@ fn corners((x, y): Point, r: f64, count: usize, turn: f64) -> Vec<Point> {
 fn star((x, y): Point, r: f64) -> Vec<Point> {
     let corner = |index: usize| {
         let angle = std::f64::consts::TAU * index as f64 / 8.0;
-        let radius = if index % 2 == 0 { r } else { r * 0.42 };
+        let radius = if index.is_multiple_of(2) { r } else { r * 0.42 };
         (x + radius * angle.sin(), y - radius * angle.cos())
     };
     (0..8).map(corner).collect()

@@ -137,7 +137,7 @@ pub(super) fn caveats(tables: &Tables) -> Vec<String> {
 fn counted_caveats(tables: &Tables) -> Vec<String> {
     let mut caveats = Vec::new();
     let samples = &tables.data.samples;
-    let clusters: BTreeSet<&str> = samples.iter().map(|sample| sample.cluster_id()).collect();
+    let clusters: BTreeSet<&str> = samples.iter().map(crate::dataset::Sample::cluster_id).collect();
     if samples.len() < FEW_QUESTIONS {
         caveats.push(format!("few test questions ({}): only large differences can be told from luck", samples.len()));
     }
@@ -149,7 +149,7 @@ fn counted_caveats(tables: &Tables) -> Vec<String> {
         let failed = tables.primary().and_then(|metric| tables.quality_of(variant, ALL, &metric.id)).map_or(0, |row| row.n_failed);
         let mut note = |is: bool, text: String| {
             if is {
-                caveats.push(format!("{}: {text}", variant.name()))
+                caveats.push(format!("{}: {text}", variant.name()));
             }
         };
         note(failed > 0, format!("questions that failed and count as wrong: {failed} ({})", reasons(tables, variant)));

@@ -175,7 +175,7 @@ fn read_settings(path: &Path) -> Result<(Config, SentenceSettings), RetrievalErr
     }
     let config: Config =
         serde_json::from_value(value).map_err(|error| folder::problem(path, format!("`config.json`: {}", first_line(&error))))?;
-    if config.num_attention_heads == 0 || config.hidden_size % config.num_attention_heads != 0 {
+    if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
         let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
         return Err(folder::problem(path, format!("`config.json`: {hidden} hidden units cannot be split into {heads} heads")));
     }
