@@ -97,6 +97,12 @@ impl Ledger {
         Some(left_line.against(right_line))
     }
 
+    /// Money per query of every variant for which it is known.
+    pub fn query_money(&self) -> impl Iterator<Item = f64> {
+        let is = |row: &&CostRow| row.phase == CostPhase::Query && row.quantity == TOTAL_MONEY;
+        self.rows.iter().filter(is).map(|row| row.value)
+    }
+
     /// Whether the spec's prices charge for anything.
     pub fn is_priced(&self) -> bool {
         self.rows.iter().any(|row| row.quantity == TOTAL_MONEY && row.value > 0.0)

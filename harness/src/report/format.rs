@@ -35,13 +35,24 @@ fn grouped(text: &str) -> String {
     format!("{sign}{grouped}{rest}")
 }
 
+/// Three digits at most, without zeros at the end of a fraction.
+fn trimmed(value: f64) -> String {
+    let text = significant(value, 3);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// A large number in words: `685`, `20,000`, `242 million`.
+pub fn large(value: f64) -> String {
+    const UNITS: [(f64, &str); 3] = [(1e12, "trillion"), (1e9, "billion"), (1e6, "million")];
+    match UNITS.iter().find(|(size, _)| value >= *size * 0.9995) {
+        Some((size, unit)) => format!("{} {unit}", trimmed(value / size)),
+        None => count(value),
+    }
+}
+
 /// A quantity of any size in three digits at most: `0.002`, `40`, `12k`, `1.5M`, `3G`; very small ones as powers of ten.
 pub fn quantity(value: f64) -> String {
     const UNITS: [(f64, &str); 6] = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    let trimmed = |value: f64| {
-        let text = significant(value, 3);
-        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-    };
     if value != 0.0 && value.abs() < 0.00099 {
         let exponent = value.abs().log10().floor();
         let factor = value / 10f64.powf(exponent);
@@ -77,17 +88,24 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Money in two decimals, or three digits where that would be nothing.
+/// Money in two decimals; what would round to nothing is `under 0.01`.
 pub fn money(value: f64) -> String {
     if value == 0.0 {
         "0".to_owned()
     } else if value.is_infinite() {
         "unbounded".to_owned()
-    } else if value.abs() >= 0.1 {
-        grouped(&format!("{value:.2}"))
+    } else if value < 0.005 {
+        "under 0.01".to_owned()
     } else {
-        quantity(value)
+        grouped(&format!("{value:.2}"))
     }
+}
+
+/// How many queries to price together, and that number in words, so that two decimals show all of these prices per query.
+pub fn priced_together(per_query: impl Iterator<Item = f64>) -> (f64, &'static str) {
+    const SIZES: [(f64, &str); 3] = [(1e3, "1,000"), (1e6, "1 million"), (1e9, "1 billion")];
+    let least = per_query.filter(|price| *price > 0.0).fold(f64::INFINITY, f64::min);
+    SIZES.into_iter().find(|(size, _)| least * size >= 0.01).unwrap_or(SIZES[2])
 }
 
 /// A value of a metric: shares as percent.
@@ -142,8 +160,21 @@ mod tests {
         assert_eq!(quantity(0.001), "0.001");
         assert_eq!(bytes(900_000.0), "879 KiB");
         assert_eq!(duration(0.0123), "12.3 ms");
+        assert_eq!(large(20_000.4), "20,000");
+        assert_eq!(large(242_118_000.0), "242 million");
+        assert_eq!(large(1.5e9), "1.5 billion");
+    }
+
+    #[test]
+    fn money_never_stands_in_powers_of_ten() {
         assert_eq!(money(80.0111), "80.01");
+        assert_eq!(money(2.56e-5), "under 0.01");
+        assert_eq!(money(0.0), "0");
         assert_eq!(money(f64::INFINITY), "unbounded");
+        assert_eq!(priced_together([0.002, 0.0, 0.05].into_iter()), (1e3, "1,000"));
+        let (size, name) = priced_together([4.33e-7, 1.35e-7].into_iter());
+        assert_eq!((name, money(1.35e-7 * size)), ("1 million", "0.14".to_owned()));
+        assert_eq!(priced_together([7.78e-8].into_iter()).1, "1 million");
     }
 
     #[test]

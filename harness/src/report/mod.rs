@@ -7,6 +7,7 @@ pub mod format;
 mod html;
 mod markdown;
 pub mod plot;
+mod slices;
 mod terminal;
 #[cfg(test)]
 mod tests;

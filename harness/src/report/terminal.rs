@@ -15,13 +15,14 @@ pub fn terminal_table(tables: &Tables, color: bool) -> String {
     let primary = tables.primary();
     let recall = recall_metric(tables);
     let currency = &tables.manifest().spec.cost.currency;
+    let (size, together) = format::priced_together(ledger.query_money());
     let header = [
         "variant".to_owned(),
         primary.map_or("score".to_owned(), |metric| format!("{} %", metric.label())),
         recall.map_or("Recall".to_owned(), |metric| format!("{} %", metric.label())),
         "p50 per query".to_owned(),
         format!("set-up, {currency}"),
-        format!("1,000 queries, {currency}"),
+        format!("{together} queries, {currency}"),
     ];
     let rows = tables.variants().into_iter().map(|variant| {
         let line = ledger.line(variant, Currency::Money);
@@ -31,7 +32,7 @@ pub fn terminal_table(tables: &Tables, color: bool) -> String {
             score(tables, variant, recall),
             tables.latency_of(variant, Stage::E2e).map_or(NOT_MEASURED.to_owned(), |row| format::duration(row.p50.point / 1e3)),
             line.map_or(NOT_MEASURED.to_owned(), |line| format::money(line.setup)),
-            line.map_or(NOT_MEASURED.to_owned(), |line| format::money(line.query * 1e3)),
+            line.map_or(NOT_MEASURED.to_owned(), |line| format::money(line.query * size)),
         ]
     });
     table(&header, rows, color)
@@ -95,8 +96,9 @@ pub fn compare(runs: &[Tables]) -> String {
     part(&format!("set-up, {currency}"), &|run, variant| {
         ledgers[run].line(variant, Currency::Money).map_or("–".to_owned(), |line| format::money(line.setup))
     });
-    part(&format!("1,000 queries, {currency}"), &|run, variant| {
-        ledgers[run].line(variant, Currency::Money).map_or("–".to_owned(), |line| format::money(line.query * 1e3))
+    let (size, together) = format::priced_together(ledgers.iter().flat_map(Ledger::query_money));
+    part(&format!("{together} queries, {currency}"), &|run, variant| {
+        ledgers[run].line(variant, Currency::Money).map_or("–".to_owned(), |line| format::money(line.query * size))
     });
     for difference in differences(runs) {
         text.push_str(&format!("note: {difference}\n"));

@@ -24,8 +24,10 @@ pub(super) fn over_queries(tables: &Tables, ledger: &Ledger) -> Option<Figure> {
     let currency = if ledger.is_priced() { Currency::Money } else { Currency::Flops };
     let lines = deployable(tables, ledger, currency);
     let horizon = tables.manifest().spec.cost.horizon_queries.max(10) as f64;
-    let at = |index: usize| 10f64.powf(index as f64 / (POINTS - 1) as f64 * horizon.log10());
-    let lowest = lines.iter().map(|(_, line)| line.total(1.0)).filter(|cost| *cost > 0.0).reduce(f64::min)?;
+    let crossings = crossings(tables, ledger, &lines, currency, horizon);
+    let first = first_queries(&crossings, horizon);
+    let at = |index: usize| first * 10f64.powf(index as f64 / (POINTS - 1) as f64 * (horizon / first).log10());
+    let lowest = lines.iter().map(|(_, line)| line.total(first)).filter(|cost| *cost > 0.0).reduce(f64::min)?;
     let highest = lines.iter().map(|(_, line)| line.total(horizon)).fold(lowest, f64::max);
     let unit = match currency {
         Currency::Money => tables.manifest().spec.cost.currency.clone(),
@@ -34,17 +36,18 @@ pub(super) fn over_queries(tables: &Tables, ledger: &Ledger) -> Option<Figure> {
     let title = "Total cost over the number of questions".to_owned();
     let mut scene = Scene::new(WIDTH, 440.0);
     let dated = &tables.manifest().spec.cost.prices_as_of;
+    let marks = if crossings.is_empty() { "no break-even on this stretch" } else { "rings and dotted lines: break-even" };
     let subtitle = match currency {
-        Currency::Money => format!("set-up and queries at the spec's prices of {dated}; rings and dotted lines: break-even"),
-        Currency::Flops => "set-up and queries, labels and storage not counted; rings and dotted lines: break-even".to_owned(),
+        Currency::Money => format!("set-up and queries at the spec's prices of {dated}; {marks}"),
+        Currency::Flops => format!("set-up and queries, labels and storage not counted; {marks}"),
     };
     let below = axis::title(&mut scene, &title, &subtitle);
     let keys: Vec<(Key, String)> = lines.iter().map(|(variant, _)| (Key::Variant(*variant), variant.name().to_owned())).collect();
     let top = axis::legend(&mut scene, &keys, below) + 6.0;
     let frame = Frame { left: 86.0, top, right: WIDTH - 36.0, bottom: scene.height - 54.0 };
-    let x = Scale::log((1.0, horizon), (frame.left, frame.right));
+    let x = Scale::log((first, horizon), (frame.left, frame.right));
     let y = Scale::log((10f64.powf(lowest.log10().floor()), 10f64.powf(highest.log10().ceil())), (frame.bottom, frame.top));
-    frame.y_axis(&mut scene, &y, &format!("total cost ({unit})"), plain_tick);
+    frame.y_axis(&mut scene, &y, &format!("total cost ({unit})"), cost_tick);
     frame.x_axis(&mut scene, &x, "number of questions", plain_tick);
     for (place, (variant, line)) in lines.iter().enumerate() {
         scene.line((0..POINTS).map(|index| (x.at(at(index)), y.at(line.total(at(index))))).collect(), color(*variant), 2.2);
@@ -54,7 +57,6 @@ pub(super) fn over_queries(tables: &Tables, ledger: &Ledger) -> Option<Figure> {
             mark(&mut scene, *variant, (x.at(at(index)), y.at(line.total(at(index)))), 4.2);
         }
     }
-    let crossings = crossings(tables, ledger, &lines, currency, horizon);
     break_evens(&mut scene, &crossings, &frame, (&x, &y));
     let header = line!["variant", "queries", "total", "unit"];
     let data = lines.iter().flat_map(|(variant, line)| {
@@ -64,6 +66,17 @@ pub(super) fn over_queries(tables: &Tables, ledger: &Ledger) -> Option<Figure> {
                    has paid for itself."
         .to_owned();
     Some(Figure { name: "cost", title, caption, scene, data: std::iter::once(header).chain(data).collect() })
+}
+
+/// Where the figure begins: three decades before its end, or at the first question if a break-even comes sooner.
+fn first_queries(crossings: &[(f64, f64)], horizon: f64) -> f64 {
+    let first = 10f64.powf((horizon / 1e3).log10().floor()).max(1.0);
+    if crossings.iter().any(|(queries, _)| *queries < first) { 1.0 } else { first }
+}
+
+/// Small sums as decimal fractions, never as powers of ten.
+fn cost_tick(value: f64) -> String {
+    if value < 1.0 { format::significant(value, 1) } else { plain_tick(value) }
 }
 
 /// Number of questions and total cost at every break-even within the figure.
@@ -87,7 +100,7 @@ fn break_evens(scene: &mut Scene, crossings: &[(f64, f64)], frame: &Frame, (x, y
         let at = (x.at(*queries), y.at(*total));
         scene.dashed((at.0, frame.bottom), at, SOFT, 1.0);
         ring(scene, at);
-        let label = format!("{} questions", format::quantity(*queries));
+        let label = format!("{} questions", format::large(*queries));
         let height = frame.bottom - 12.0 - 18.0 * (row % 4) as f64;
         let width = super::render::text_width(&label, LABEL_SIZE);
         let is_left = at.0 + width + 10.0 > frame.right;

@@ -4,7 +4,7 @@ use super::axis::{self, Frame, Key, Scale, percent_tick, plain_tick};
 use super::scene::Scene;
 use super::style::{color, mark};
 use super::{Figure, line};
-use crate::report::format;
+use crate::report::{format, slices as slice_names};
 use crate::spec::VariantKind;
 use crate::stats::Estimate;
 use crate::table::{ALL, Metric, QualityRow, Stage, Tables};
@@ -77,9 +77,11 @@ fn estimate_x(scene: &mut Scene, variant: VariantKind, estimate: &Estimate, x: &
     mark(scene, variant, (x.at(estimate.point), y), radius);
 }
 
-/// The leading metric of every variant in every slice; nothing if the dataset has no slices.
+/// The leading metric of every variant in every slice whose name is not wide; nothing if there is none.
 pub(super) fn slices(tables: &Tables) -> Option<Figure> {
-    let (metric, names, variants) = (tables.primary()?, tables.slices(), tables.variants());
+    let (metric, variants) = (tables.primary()?, tables.variants());
+    let narrow = slice_names::narrow(tables).into_iter().flat_map(|name| name.slices);
+    let names: Vec<String> = std::iter::once(ALL.to_owned()).chain(narrow).collect();
     if names.len() < 2 {
         return None;
     }
@@ -113,11 +115,14 @@ pub(super) fn slices(tables: &Tables) -> Option<Figure> {
             estimate_x(&mut scene, row.variant, &row.estimate, &x, y, 4.2);
         }
     }
-    let caption = format!(
-        "Mean {} per variant and slice. The slices are tags of the dataset: which knowledge a question needs and which task it sets.",
-        metric.label()
-    );
+    let caption = format!("Mean {} per variant and slice. The slices are tags of the dataset.{}", metric.label(), left_out(tables));
     Some(Figure { name: "slices", title, caption, scene, data: data(&rows) })
+}
+
+/// The slice names that a figure has no room for, in words.
+fn left_out(tables: &Tables) -> String {
+    let wide: Vec<String> = slice_names::names(tables).into_iter().filter(|name| name.is_wide()).map(|name| name.name).collect();
+    if wide.is_empty() { String::new() } else { format!(" Left out for their many values: {}; they are in the tables.", wide.join(", ")) }
 }
 
 /// The leading metric against the median time of a query.

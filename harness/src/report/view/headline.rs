@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cost::{BreakEven, Currency, Ledger};
-use crate::report::format;
+use crate::report::{format, slices};
 use crate::spec::VariantKind;
 use crate::store::row::Phase;
 use crate::table::{ALL, ContrastRow, Direction, Metric, Stage, Tables};
@@ -11,6 +11,8 @@ use crate::table::{ALL, ContrastRow, Direction, Metric, Stage, Tables};
 /// Clusters below which a bootstrap interval is too narrow.
 const FEW_CLUSTERS: usize = 20;
 const FEW_QUESTIONS: usize = 100;
+/// Slice names that the words go into.
+const NAMES_IN_WORDS: usize = 3;
 
 /// The results, most important first.
 pub(super) fn sentences(tables: &Tables, ledger: &Ledger) -> Vec<String> {
@@ -19,10 +21,23 @@ pub(super) fn sentences(tables: &Tables, ledger: &Ledger) -> Vec<String> {
     };
     let pairs = [("rag", "baseline"), ("finetuned", "baseline"), ("hybrid", "rag"), ("hybrid", "finetuned"), ("rag", "finetuned")];
     let effects = pairs.into_iter().filter_map(|(left, right)| tables.contrast_of(left, right, ALL, &metric.id)).map(difference);
-    let slices = [("rag", "what retrieval adds"), ("finetuned", "what fine-tuning adds")]
+    let by_slice = [("rag", "what retrieval adds"), ("finetuned", "what fine-tuning adds")]
         .into_iter()
         .filter_map(|(variant, what)| by_slice(tables, metric, variant, what));
-    effects.chain(slices).chain(time(tables)).chain(break_even(tables, ledger)).collect()
+    ranking(tables, metric).into_iter().chain(effects).chain(by_slice).chain(time(tables)).chain(break_even(tables, ledger)).collect()
+}
+
+/// Every variant's score, the best first; which differences are more than luck, the next sentences say.
+fn ranking(tables: &Tables, metric: &Metric) -> Option<String> {
+    let mut rows: Vec<_> = tables.variants().into_iter().filter_map(|variant| tables.quality_of(variant, ALL, &metric.id)).collect();
+    rows.sort_by(|left, right| match metric.direction {
+        Direction::Higher => right.estimate.point.total_cmp(&left.estimate.point),
+        Direction::Lower => left.estimate.point.total_cmp(&right.estimate.point),
+    });
+    let unit = if metric.unit == "share" { " in per cent" } else { "" };
+    let n = format::count(rows.first()?.estimate.n as f64);
+    let parts: Vec<String> = rows.iter().map(|row| format!("{} {}", row.variant.name(), format::estimate(&row.estimate, metric))).collect();
+    Some(format!("{}{unit} over {n} questions, best first: {}.", format::sentence(&metric.label()), parts.join(", ")))
 }
 
 /// One difference in words.
@@ -47,19 +62,17 @@ pub(super) fn interval(row: &ContrastRow) -> String {
     format!("({} to {})", of(row.difference.ci_low), of(row.difference.ci_high))
 }
 
-/// Where an effect is large and where it is not shown.
+/// Where an effect is shown and where not, over the first slice names that are not wide.
 fn by_slice(tables: &Tables, metric: &Metric, variant: &str, what: &str) -> Option<String> {
-    let slices = tables.slices();
-    let rows: Vec<&ContrastRow> =
-        slices[1..].iter().filter_map(|slice| tables.contrast_of(variant, "baseline", slice, &metric.id)).collect();
-    if rows.is_empty() {
-        return None;
-    }
-    let part = |row: &&ContrastRow| match row.verdict() {
-        "no_difference_shown" => format!("{}: no difference shown {}", row.slice, interval(row)),
-        _ => format!("{}: {} {}", row.slice, format::signed(row.difference.point, metric), interval(row)),
-    };
-    Some(format!("By slice, {what} over the baseline, in points: {}.", rows.iter().map(part).collect::<Vec<_>>().join("; ")))
+    let slices = slices::narrow(tables).into_iter().take(NAMES_IN_WORDS).flat_map(|name| name.slices);
+    let rows: Vec<&ContrastRow> = slices.filter_map(|slice| tables.contrast_of(variant, "baseline", &slice, &metric.id)).collect();
+    let (hidden, shown): (Vec<&ContrastRow>, Vec<&ContrastRow>) = rows.into_iter().partition(|row| row.verdict() == "no_difference_shown");
+    let part = |row: &&ContrastRow| format!("{} {} {}", row.slice, format::signed(row.difference.point, metric), interval(row));
+    let shown = (!shown.is_empty()).then(|| shown.iter().map(part).collect::<Vec<_>>().join("; "));
+    let hidden = (!hidden.is_empty())
+        .then(|| format!("no difference shown in {}", hidden.iter().map(|row| row.slice.as_str()).collect::<Vec<_>>().join(", ")));
+    let parts: Vec<String> = shown.into_iter().chain(hidden).collect();
+    (!parts.is_empty()).then(|| format!("By slice, {what} over the baseline, in points: {}.", parts.join("; ")))
 }
 
 fn time(tables: &Tables) -> Option<String> {
@@ -81,20 +94,29 @@ fn break_even(tables: &Tables, ledger: &Ledger) -> Option<String> {
         return None;
     }
     let outcome = ledger.against(tables, VariantKind::Finetuned, VariantKind::Rag, Currency::Money)?;
-    let currency = &tables.manifest().spec.cost.currency;
-    let setup =
-        format!("Setting up costs {} {currency} for rag and {} for finetuned", format::money(rag.setup), format::money(tuned.setup));
-    Some(format!("{setup}; {}.", pair(VariantKind::Finetuned, VariantKind::Rag, outcome)))
+    let spec = &tables.manifest().spec.cost;
+    let (currency, horizon) = (&spec.currency, spec.horizon_queries as f64);
+    let (rag, tuned) = (format::money(rag.setup), format::money(tuned.setup));
+    let words = pair(VariantKind::Finetuned, VariantKind::Rag, outcome, horizon);
+    Some(format!("Setting up costs {rag} {currency} for rag and {tuned} {currency} for finetuned; {words}."))
 }
 
-/// A break-even in words.
-pub(super) fn pair(left: VariantKind, right: VariantKind, outcome: BreakEven) -> String {
+/// A break-even in words; one past the number of questions that the spec looks ahead to is called so.
+pub(super) fn pair(left: VariantKind, right: VariantKind, outcome: BreakEven, horizon: f64) -> String {
     let (left, right) = (left.name(), right.name());
+    let questions = |queries: f64| {
+        let far = if queries > 10.0 * horizon { "far past" } else { "past" };
+        let note = if queries > horizon { format!(", {far} the {} of the cost figure", format::large(horizon)) } else { String::new() };
+        format!("{} questions{note}", format::large(queries))
+    };
     match outcome {
         BreakEven::AlwaysCheaper => format!("{left} is always cheaper than {right}"),
         BreakEven::NeverCheaper => format!("{left} is never cheaper than {right}"),
-        BreakEven::CheaperBeyond(queries) => format!("{left} is cheaper than {right} beyond {} questions", format::quantity(queries)),
-        BreakEven::CheaperUpTo(queries) => format!("{left} is cheaper than {right} up to {} questions", format::quantity(queries)),
+        BreakEven::CheaperBeyond(queries) if queries > horizon => {
+            format!("{left} is cheaper than {right} only beyond {}", questions(queries))
+        }
+        BreakEven::CheaperBeyond(queries) => format!("{left} is cheaper than {right} beyond {}", questions(queries)),
+        BreakEven::CheaperUpTo(queries) => format!("{left} is cheaper than {right} up to {}", questions(queries)),
         BreakEven::Equal => format!("{left} and {right} cost the same"),
     }
 }
@@ -117,8 +139,8 @@ pub(super) fn reading(tables: &Tables) -> Vec<String> {
     ]
 }
 
-/// What weakens the results of this run.
-pub(super) fn caveats(tables: &Tables) -> Vec<String> {
+/// What a reader must know before the results: what the run and its files say against themselves.
+pub(super) fn notes(tables: &Tables) -> Vec<String> {
     let manifest = tables.manifest();
     let mut caveats = manifest.caveats.clone();
     caveats.extend(tables.data.notes.iter().cloned());
@@ -130,11 +152,11 @@ pub(super) fn caveats(tables: &Tables) -> Vec<String> {
     if manifest.spec.dataset.limit > 0 && !mentions(&caveats, "limit") {
         caveats.push(format!("limited run: only {} test questions were drawn", manifest.spec.dataset.limit));
     }
-    caveats.extend(counted_caveats(tables));
     caveats
 }
 
-fn counted_caveats(tables: &Tables) -> Vec<String> {
+/// What weakens the results, counted from the answers.
+pub(super) fn caveats(tables: &Tables) -> Vec<String> {
     let mut caveats = Vec::new();
     let samples = &tables.data.samples;
     let clusters: BTreeSet<&str> = samples.iter().map(crate::dataset::Sample::cluster_id).collect();

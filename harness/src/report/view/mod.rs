@@ -20,6 +20,8 @@ pub(super) struct View {
     pub subtitle: String,
     /// The results in sentences, most important first.
     pub headline: Vec<String>,
+    /// What the run says against itself; stands beside the headline.
+    pub notes: Vec<String>,
     /// How to read the rest, in five lines.
     pub reading: Vec<String>,
     pub sections: Vec<Section>,
@@ -56,22 +58,40 @@ pub(super) struct Grid {
     pub caption: String,
     pub header: Vec<String>,
     pub rows: Vec<Vec<Entry>>,
+    pub place: Place,
 }
 
-/// A cell: its figure, and in smaller letters its interval.
+/// Where a table stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Place {
+    /// In the page and in the short form.
+    Both,
+    /// In the page only.
+    Page,
+    /// In the page, closed until a reader opens it.
+    Folded,
+}
+
+/// A cell: its figure, and in smaller letters its interval and what else to know of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Entry {
     pub text: String,
     pub interval: String,
+    pub note: String,
 }
 
 impl Entry {
     fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), interval: String::new() }
+        Self::with(text, "")
     }
 
     fn with(text: impl Into<String>, interval: impl Into<String>) -> Self {
-        Self { text: text.into(), interval: interval.into() }
+        Self { text: text.into(), interval: interval.into(), note: String::new() }
+    }
+
+    fn noted(self, note: impl Into<String>) -> Self {
+        Self { note: note.into(), ..self }
     }
 
     /// What stands where nothing was measured.
@@ -95,6 +115,7 @@ pub(super) fn build(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> Vie
             manifest.spec.name,
         ),
         headline: headline::sentences(tables, ledger),
+        notes: headline::notes(tables),
         reading: headline::reading(tables),
         sections: sections::all(tables, ledger, figures),
         examples: examples::pick(tables),

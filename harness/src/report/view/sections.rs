@@ -1,10 +1,11 @@
 //! The sections of the report, in order.
 
 use super::headline::{interval, pair};
-use super::{Entry, FigureRef, Grid, Section};
+use super::{Entry, FigureRef, Grid, Place, Section};
 use crate::cost::{Currency, Ledger, TOTAL_FLOPS, TOTAL_MONEY, TOTAL_SECONDS};
 use crate::report::format;
 use crate::report::plot::Figure;
+use crate::report::slices::{self, SliceName};
 use crate::spec::VariantKind;
 use crate::table::{ALL, CostPhase, Kind, Metric, QualityRow, Stage, Tables};
 
@@ -39,9 +40,8 @@ fn section(id: &'static str, title: &'static str, is_short: bool, paragraphs: Ve
 
 fn cell(row: Option<&QualityRow>) -> Entry {
     row.map_or_else(Entry::missing, |row| {
-        let failed = if row.n_failed > 0 { format!(", {} failed", row.n_failed) } else { String::new() };
-        let interval = format!("{}{failed}", format::interval(&row.estimate, &row.metric));
-        Entry::with(format::score(row.estimate.point, &row.metric), interval)
+        let failed = if row.n_failed > 0 { format!("{} failed", row.n_failed) } else { String::new() };
+        Entry::with(format::score(row.estimate.point, &row.metric), format::interval(&row.estimate, &row.metric)).noted(failed)
     })
 }
 
@@ -50,7 +50,7 @@ fn heading(metric: &Metric) -> String {
     if metric.unit == "share" { format!("{} %{arrow}", metric.label()) } else { format!("{}{arrow}", metric.label()) }
 }
 
-/// The 2x2 experiment in one table, controls below it.
+/// The 2x2 experiment in one table, the other variants below it.
 fn square(tables: &Tables) -> Option<Section> {
     let metric = tables.primary()?;
     let of = |variant| cell(tables.quality_of(variant, ALL, &metric.id));
@@ -63,57 +63,75 @@ fn square(tables: &Tables) -> Option<Section> {
             row("base weights", VariantKind::Baseline, VariantKind::Rag),
             row("fine-tuned weights", VariantKind::Finetuned, VariantKind::Hybrid),
         ],
+        place: Place::Both,
     };
-    let controls = [
+    let others = [
         (VariantKind::HybridRaft, "fine-tuned on prompts with passages, with retrieval"),
         (VariantKind::Oracle, "base weights with the right passages: what perfect retrieval would give"),
         (VariantKind::Random, "base weights with passages drawn at random: what any passage does"),
     ];
-    let rows: Vec<Vec<Entry>> = controls
+    let rows: Vec<Vec<Entry>> = others
         .into_iter()
         .filter(|(variant, _)| tables.variants().contains(variant))
         .map(|(variant, what)| vec![Entry::new(variant.name()), of(variant), Entry::new(what)])
         .collect();
     let mut grids = vec![grid];
     if !rows.is_empty() {
-        let header = vec!["control".to_owned(), heading(metric), "what it is".to_owned()];
-        grids.push(Grid { caption: "Controls".to_owned(), header, rows });
+        let header = vec!["variant".to_owned(), heading(metric), "what it is".to_owned()];
+        grids.push(Grid { caption: "Beside the two factors".to_owned(), header, rows, place: Place::Both });
     }
     let text = "Two factors, each on or off: retrieval across, fine-tuning down.".to_owned();
     Some(section("square", "The experiment", true, vec![text], grids))
 }
 
-/// Paired differences.
+/// Paired differences: a line per slice that is not of a wide name, a column per difference.
 fn effects(tables: &Tables) -> Option<Section> {
     let metric = tables.primary()?;
-    let slices = tables.slices();
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     for row in &tables.contrasts {
         if !pairs.contains(&(&row.left, &row.right)) {
             pairs.push((&row.left, &row.right));
         }
     }
-    let entry = |left: &str, right: &str, slice: &str| {
-        tables.contrast_of(left, right, slice, &metric.id).map_or_else(Entry::missing, |row| {
-            let shown = if row.verdict() == "no_difference_shown" { ", not shown" } else { "" };
-            Entry::with(format::signed(row.difference.point, metric), format!("{}{shown}", interval(row)))
-        })
-    };
-    let row = |(left, right): &(&str, &str)| {
-        let name = if left.contains('-') { format!("({left}) − ({right})") } else { format!("{left} − {right}") };
-        std::iter::once(Entry::new(name)).chain(slices.iter().map(|slice| entry(left, right, slice))).collect()
-    };
     if pairs.is_empty() {
         return None;
     }
+    let names = slices::narrow(tables);
+    let slices = std::iter::once(ALL).chain(names.iter().flat_map(|name| &name.slices).map(String::as_str));
+    let row = |slice| {
+        let cells = pairs.iter().map(|(left, right)| difference_entry(tables, left, right, slice, metric));
+        std::iter::once(Entry::new(slice)).chain(cells).collect()
+    };
     let grid = Grid {
         caption: format!("Paired differences of {}, in points", metric.label()),
-        header: std::iter::once("difference".to_owned()).chain(slices.iter().cloned()).collect(),
-        rows: pairs.iter().map(row).collect(),
+        header: std::iter::once("slice".to_owned()).chain(pairs.iter().map(|(left, right)| difference_name(left, right))).collect(),
+        rows: slices.map(row).collect(),
+        place: Place::Both,
     };
-    let text = "Each question is compared with itself under the other variant. The last line is the interaction: what fine-tuning adds on top \
-                of retrieval, less what it adds alone; below zero means that the two do partly the same work.";
-    Some(section("effects", "Differences", true, vec![text.to_owned()], vec![grid]))
+    let text = "Each question is compared with itself under the other variant; “not shown”: the interval holds zero. The interaction is what \
+                fine-tuning adds on top of retrieval, less what it adds alone; below zero means that the two do partly the same work.";
+    let paragraphs = std::iter::once(text.to_owned()).chain(meanings(tables, &names)).collect();
+    Some(section("effects", "Differences", true, paragraphs, vec![grid]))
+}
+
+fn difference_entry(tables: &Tables, left: &str, right: &str, slice: &str, metric: &Metric) -> Entry {
+    tables.contrast_of(left, right, slice, &metric.id).map_or_else(Entry::missing, |row| {
+        let note = if row.verdict() == "no_difference_shown" { "not shown" } else { "" };
+        Entry::with(format::signed(row.difference.point, metric), interval(row)).noted(note)
+    })
+}
+
+/// `rag − baseline`; a difference of differences is the interaction.
+fn difference_name(left: &str, right: &str) -> String {
+    if left.contains('-') { "interaction".to_owned() } else { format!("{left} − {right}") }
+}
+
+/// What the values of these slice names mean, in one paragraph; nothing if the dataset does not say.
+fn meanings(tables: &Tables, names: &[SliceName]) -> Option<String> {
+    let meanings = &tables.manifest().dataset.slices;
+    let of = |name: &SliceName| Some(format!("{} — {}", format::sentence(&name.name), meanings.get(&name.name)?.trim_end_matches('.')));
+    let parts: Vec<String> = names.iter().filter_map(of).collect();
+    (!parts.is_empty()).then(|| format!("{}.", parts.join(". ")))
 }
 
 /// Every answer metric over all questions, and the leading one per slice.
@@ -129,25 +147,31 @@ fn quality(tables: &Tables) -> Option<Section> {
         caption: "All test questions".to_owned(),
         header: std::iter::once("variant".to_owned()).chain(metrics.iter().map(|metric| heading(metric))).collect(),
         rows: variants.iter().map(row).collect(),
+        place: Place::Page,
     }];
-    let slices = tables.slices();
-    if slices.len() > 1 {
-        let row = |slice: &String| {
-            let cells: Vec<Entry> = variants.iter().map(|variant| cell(tables.quality_of(*variant, slice, &primary.id))).collect();
-            let n = variants.iter().filter_map(|variant| tables.quality_of(*variant, slice, &primary.id)).map(|row| row.estimate.n).max();
-            let count = Entry::new(n.map_or(String::new(), |n| format::count(n as f64)));
-            [Entry::new(slice), count].into_iter().chain(cells).collect()
-        };
-        let names = variants.iter().map(|variant| variant.name().to_owned());
-        grids.push(Grid {
-            caption: format!("{} by slice", heading(primary)),
-            header: ["slice".to_owned(), "n".to_owned()].into_iter().chain(names).collect(),
-            rows: slices[1..].iter().map(row).collect(),
-        });
+    let (wide, narrow): (Vec<SliceName>, Vec<SliceName>) = slices::names(tables).into_iter().partition(SliceName::is_wide);
+    if !narrow.is_empty() {
+        let slices = narrow.iter().flat_map(|name| &name.slices);
+        grids.push(slice_grid(tables, primary, format!("{} by slice", heading(primary)), slices, Place::Page));
     }
-    let meanings = &tables.manifest().dataset.slices;
-    let paragraphs = meanings.iter().map(|(tag, meaning)| format!("{}: {meaning}.", format::sentence(tag))).collect();
-    Some(section("quality", "Quality per slice", true, paragraphs, grids))
+    for name in &wide {
+        let caption = format!("{} by {} ({} values)", heading(primary), name.name, name.slices.len());
+        grids.push(slice_grid(tables, primary, caption, name.slices.iter(), Place::Folded));
+    }
+    Some(section("quality", "Quality per slice", false, meanings(tables, &wide).into_iter().collect(), grids))
+}
+
+fn slice_grid<'a>(tables: &Tables, metric: &Metric, caption: String, slices: impl Iterator<Item = &'a String>, place: Place) -> Grid {
+    let variants = tables.variants();
+    let row = |slice: &String| {
+        let cells: Vec<Entry> = variants.iter().map(|variant| cell(tables.quality_of(*variant, slice, &metric.id))).collect();
+        let n = variants.iter().filter_map(|variant| tables.quality_of(*variant, slice, &metric.id)).map(|row| row.estimate.n).max();
+        let count = Entry::new(n.map_or(String::new(), |n| format::count(n as f64)));
+        [Entry::new(slice), count].into_iter().chain(cells).collect()
+    };
+    let names = variants.iter().map(|variant| variant.name().to_owned());
+    let header = ["slice".to_owned(), "n".to_owned()].into_iter().chain(names).collect();
+    Grid { caption, header, rows: slices.map(row).collect(), place }
 }
 
 /// What retrieval found, and what the index lost against exact search.
@@ -171,6 +195,7 @@ fn retrieval(tables: &Tables) -> Option<Section> {
         caption: "Passages of all test questions".to_owned(),
         header: std::iter::once("variant".to_owned()).chain(metrics.iter().map(|metric| heading(metric))).collect(),
         rows: with_passages.iter().map(row).collect(),
+        place: Place::Page,
     };
     let mut paragraphs = vec![
         "ANN recall is the share of passages from the index that exact search over the same vectors has too: what the index itself loses."
@@ -209,7 +234,7 @@ fn latency(tables: &Tables) -> Option<Section> {
         return Some(section("latency", "Time per query", true, vec![text], vec![]));
     }
     let header = ["variant", "n", "p50 ms", "p90", "p95", "p99", "first token, p50 ms"].map(str::to_owned).to_vec();
-    let grid = Grid { caption: "Question to last token, one query at a time".to_owned(), header, rows };
+    let grid = Grid { caption: "Question to last token, one query at a time".to_owned(), header, rows, place: Place::Both };
     let text =
         "A percentile is given only where there are enough questions to see beyond it: 29 for p90, 59 for p95, 299 for p99.".to_owned();
     Some(section("latency", "Time per query", true, vec![text], vec![grid, stage_grid(tables)]))
@@ -224,7 +249,8 @@ fn stage_grid(tables: &Tables) -> Grid {
         std::iter::once(Entry::new(variant.name())).chain(Stage::PARTS.map(cell)).collect()
     };
     let header = std::iter::once("variant").chain(Stage::PARTS.map(Stage::name)).map(str::to_owned).collect();
-    Grid { caption: "Mean per stage, ms; – where the variant has no such stage".to_owned(), header, rows: timed.map(row).collect() }
+    let caption = "Mean per stage, ms; – where the variant has no such stage".to_owned();
+    Grid { caption, header, rows: timed.map(row).collect(), place: Place::Page }
 }
 
 /// The ledger in short, totals, and break-evens.
@@ -236,15 +262,14 @@ fn cost(tables: &Tables, ledger: &Ledger) -> Option<Section> {
     let or_none = |entry: Entry, variant: VariantKind| {
         if ledger.value(variant, CostPhase::Update, TOTAL_MONEY).is_none() { Entry::new("none possible") } else { entry }
     };
+    let (size, together) = format::priced_together(ledger.query_money());
     let row = |variant: VariantKind| {
         let value = |phase, quantity: &str| ledger.value(variant, phase, quantity);
         let per_correct = ledger.per_correct(tables, variant, spec.horizon_queries).filter(|cost| cost.point.is_finite()).map_or_else(
             Entry::missing,
             |cost| {
-                Entry::with(
-                    format::money(cost.point * 1e3),
-                    format!("({} to {})", format::money(cost.ci_low * 1e3), format::money(cost.ci_high * 1e3)),
-                )
+                let [point, low, high] = [cost.point, cost.ci_low, cost.ci_high].map(|cost| format::money(cost * size));
+                Entry::with(point, format!("({low} to {high})"))
             },
         );
         vec![
@@ -254,7 +279,7 @@ fn cost(tables: &Tables, ledger: &Ledger) -> Option<Section> {
             number(value(CostPhase::Setup, TOTAL_FLOPS)),
             number(value(CostPhase::Query, "prompt_tokens")),
             number(value(CostPhase::Query, TOTAL_FLOPS)),
-            money(value(CostPhase::Query, TOTAL_MONEY).map(|value| value * 1e3)),
+            money(value(CostPhase::Query, TOTAL_MONEY).map(|value| value * size)),
             per_correct,
             or_none(time(value(CostPhase::Update, TOTAL_SECONDS)), variant),
         ]
@@ -267,27 +292,28 @@ fn cost(tables: &Tables, ledger: &Ledger) -> Option<Section> {
         "set-up, FLOPs".to_owned(),
         "prompt tokens per query".to_owned(),
         "FLOPs per query".to_owned(),
-        format!("1,000 queries, {currency}"),
-        format!("1,000 right answers, {currency}"),
+        format!("{together} queries, {currency}"),
+        format!("{together} right answers, {currency}"),
         "one document changed".to_owned(),
     ];
-    let horizon = format::quantity(spec.horizon_queries as f64);
+    let horizon = format::large(spec.horizon_queries as f64);
     let grid = Grid {
         caption: format!("Right answers: set-up spread over {horizon} questions"),
         header,
         rows: tables.variants().into_iter().map(row).collect(),
+        place: Place::Both,
     };
     let prices = format!(
         "Prices of {}: {} {currency} per machine hour, {} per label, {} per GiB and month. A changed document costs retrieval its share of the \
          index build and fine-tuning a whole new training, labels for the new fact not counted.",
         spec.prices_as_of, spec.machine_hour, spec.label, spec.storage_gib_month
     );
-    let overlap = "A break-even in money counts the time per query as the same where the intervals of the two means overlap.".to_owned();
-    Some(section("cost", "Cost and break-even", true, vec![prices, overlap], vec![grid, break_even_grid(tables, ledger)]))
+    Some(section("cost", "Cost and break-even", true, vec![prices], vec![grid, break_even_grid(tables, ledger)]))
 }
 
 fn break_even_grid(tables: &Tables, ledger: &Ledger) -> Grid {
-    let of = |left, right, currency| Some(pair(left, right, ledger.against(tables, left, right, currency)?));
+    let horizon = tables.manifest().spec.cost.horizon_queries as f64;
+    let of = |left, right, currency| Some(pair(left, right, ledger.against(tables, left, right, currency)?, horizon));
     let variants: Vec<VariantKind> =
         [VariantKind::Baseline, VariantKind::Rag, VariantKind::Finetuned, VariantKind::Hybrid, VariantKind::HybridRaft]
             .into_iter()
@@ -302,7 +328,9 @@ fn break_even_grid(tables: &Tables, ledger: &Ledger) -> Grid {
             rows.push(vec![Entry::new(format!("{} against {}", left.name(), right.name())), entry(money), entry(flops)]);
         }
     }
-    Grid { caption: "Break-even of every pair".to_owned(), header: ["pair", "in money", "in operations"].map(str::to_owned).to_vec(), rows }
+    let caption = "Break-even of every pair; in money, two variants count as equally fast where the intervals of their mean times overlap";
+    let header = ["pair", "in money", "in operations"].map(str::to_owned).to_vec();
+    Grid { caption: caption.to_owned(), header, rows, place: Place::Page }
 }
 
 /// What was trained.
@@ -326,7 +354,12 @@ fn training(tables: &Tables) -> Option<Section> {
         ]
     });
     let header = ["adapter", "used by", "method", "labels", "weights trained", "steps", "tokens", "time", "best validation loss"];
-    let grid = Grid { caption: "One line per training".to_owned(), header: header.map(str::to_owned).to_vec(), rows: rows.collect() };
+    let grid = Grid {
+        caption: "One line per training".to_owned(),
+        header: header.map(str::to_owned).to_vec(),
+        rows: rows.collect(),
+        place: Place::Page,
+    };
     let left_out: usize = records.iter().map(|record| record.dropped).sum();
     let cut: usize = records.iter().map(|record| record.cut).sum();
     let text = format!("{left_out} rows were left out because their prompt did not fit; {cut} answers were cut.");
