@@ -150,7 +150,7 @@ fn training_seconds(plan: &RunPlan, variants: &[VariantOutlook]) -> f64 {
 
 fn text(outlook: &Outlook) -> String {
     let mut text = format!(
-        "run {}\n{} documents, {} training, {} validation and {} test questions, {} trainings\n",
+        "run {}\n{} documents, {} training, {} validation and {} test questions; adapters to train: {}\n",
         outlook.run_id, outlook.documents, outlook.train, outlook.validation, outlook.test, outlook.trainings
     );
     for variant in &outlook.variants {
