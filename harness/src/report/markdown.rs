@@ -47,7 +47,7 @@ fn cell(entry: &Entry) -> String {
 /// Text that Markdown leaves as it is: no table cell, tag, emphasis or link of its own. Between single backticks that pair up, Markdown
 /// itself leaves all but table bars as they are.
 fn escape(text: &str) -> String {
-    let has_code = !text.contains("``") && text.matches('`').count() % 2 == 0;
+    let has_code = !text.contains("``") && text.matches('`').count().is_multiple_of(2);
     let mut is_code = false;
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {

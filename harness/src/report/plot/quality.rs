@@ -121,7 +121,7 @@ pub(super) fn slices(tables: &Tables) -> Option<Figure> {
 
 /// The slice names that a figure has no room for, in words.
 fn left_out(tables: &Tables) -> String {
-    let wide: Vec<String> = slice_names::names(tables).into_iter().filter(|name| name.is_wide()).map(|name| name.name).collect();
+    let wide: Vec<String> = slice_names::names(tables).into_iter().filter(slice_names::SliceName::is_wide).map(|name| name.name).collect();
     if wide.is_empty() { String::new() } else { format!(" Left out for their many values: {}; they are in the tables.", wide.join(", ")) }
 }
 
