@@ -94,38 +94,50 @@ fn try_variant(
 ) -> Result<VariantOutlook, RunError> {
     let mut order: Vec<usize> = (0..plan.dataset.test.len()).collect();
     order.sort_by_key(|&index| (plan.dataset.test[index].question.len(), index));
-    let sample = &plan.dataset.test[order[order.len() / 2]];
+    let generation = &plan.spec.generation;
+    let batch = generation.batch_size.min(order.len());
     let encode = |text: &str| plan.tokenizer().encode_prompt(text);
     let limit = plan.spec.retrieval.chunk.max_tokens;
     let texts: Vec<(&str, String)> =
         plan.dataset.documents.iter().take(passages).map(|document| (document.title.as_str(), head(&document.text, limit))).collect();
     let given: Vec<Passage> = texts.iter().map(|(title, text)| Passage { title, text }).collect();
-    let prompt = plan.template.fit(&sample.question, &given, plan.room(), encode)?;
-    let generation = &plan.spec.generation;
+    // A batch of questions about the middle length, the middle one first. Their passages stand in another order in each prompt, so that the
+    // prompts begin differently, as real ones do.
+    let middle = (order.len() - batch) / 2;
+    let mut prompts = Vec::with_capacity(batch);
+    for (turn, &index) in order[middle..middle + batch].iter().enumerate() {
+        let mut given = given.clone();
+        let places = given.len().max(1);
+        given.rotate_left(turn % places);
+        let sample = &plan.dataset.test[index];
+        let tokens = plan.template.fit(&sample.question, &given, plan.room(), encode)?.tokens;
+        prompts.push(Prompt { tokens, stream: sample.id.clone() });
+    }
+    prompts.swap(0, batch / 2);
     let config = GenerationConfig {
         max_new_tokens: generation.max_new_tokens,
         temperature: generation.temperature,
         top_p: generation.top_p,
         stop: generation.stop.clone(),
         seed: plan.spec.seeds[0],
+        batch_size: generation.batch_size,
         forced_tokens: None,
     };
-    let one = Prompt { tokens: prompt.tokens, stream: sample.id.clone() };
     let time = |count: usize| -> Result<f64, RunError> {
-        let prompts = vec![one.clone(); count];
         let watch = Stopwatch::start();
-        model.generate(&prompts, None, &config)?;
+        model.generate(&prompts[..count], None, &config)?;
         Ok(watch.elapsed().as_secs_f64())
     };
     time(1)?;
+    let prompt_tokens = prompts[0].tokens.len();
     Ok(VariantOutlook {
         variant,
         seeds,
         questions: plan.dataset.test.len(),
-        prompt_tokens: one.tokens.len(),
-        batch_seconds: time(generation.batch_size.min(plan.dataset.test.len()))?,
+        prompt_tokens,
+        batch_seconds: time(batch)?,
         single_seconds: time(1)?,
-        flops_per_query: model.forward_flops(0, one.tokens.len()),
+        flops_per_query: model.forward_flops(0, prompt_tokens),
     })
 }
 

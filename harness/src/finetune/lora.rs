@@ -59,7 +59,7 @@ pub fn fresh(decoder: &DecoderConfig, config: &LoraConfig, seed: u64, device: &D
             parameters.insert(tensor_name(layer, module, 'B'), b);
         }
     }
-    Ok((LoraWeights { pairs, scale: config.scale(), dropout: None }, parameters))
+    Ok((LoraWeights::new(pairs, config.scale()), parameters))
 }
 
 fn uniform(seed: u64, layer: usize, module: Module, count: usize, fan_in: usize) -> Vec<f32> {
@@ -80,7 +80,7 @@ pub fn frozen(adapter: &LoraWeights) -> Result<LoraWeights> {
     for (&key, pair) in &adapter.pairs {
         pairs.insert(key, LoraPair { a: copy(&pair.a)?, b: copy(&pair.b)? });
     }
-    Ok(LoraWeights { pairs, scale: adapter.scale, dropout: None })
+    Ok(LoraWeights::new(pairs, adapter.scale))
 }
 
 /// A decoder with `W + scale B A` for weights where the adapter has a pair; the base stays as it is.

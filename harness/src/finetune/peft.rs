@@ -103,7 +103,7 @@ pub fn read(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Result<(
         rank_stabilised: settings.use_rslora,
         target_modules: modules.into_iter().collect(),
     };
-    Ok((LoraWeights { pairs, scale: config.scale(), dropout: None }, config))
+    Ok((LoraWeights::new(pairs, config.scale()), config))
 }
 
 /// Keys of PEFT's LoRA configuration that change the forward pass when they are set.

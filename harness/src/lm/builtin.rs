@@ -32,8 +32,15 @@ mod tests {
         assert!(weights.len() < 12_000_000);
         let text = "Passage 1 : Balto Varn : The town of Balto Varn sells honey. It was settled in 1702.\nQuestion : What does Balto Varn export?\nAnswer :";
         let prompt = Prompt { tokens: model.encode_prompt(text).unwrap(), stream: "test".into() };
-        let config =
-            GenerationConfig { max_new_tokens: 8, temperature: 0.0, top_p: 1.0, stop: vec!["\n".into()], seed: 1, forced_tokens: None };
+        let config = GenerationConfig {
+            max_new_tokens: 8,
+            temperature: 0.0,
+            top_p: 1.0,
+            stop: vec!["\n".into()],
+            seed: 1,
+            batch_size: 8,
+            forced_tokens: None,
+        };
         assert_eq!(model.generate(&[prompt], None, &config).unwrap()[0].text.trim(), "honey");
     }
 }

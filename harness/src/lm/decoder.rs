@@ -140,6 +140,11 @@ impl Decoder {
         ops::rms_norm(&x, &self.final_norm, self.config.rms_norm_eps)
     }
 
+    /// Cosines and sines of the rotary embedding, `[max_position_embeddings, D/2]`.
+    pub fn rope_tables(&self) -> (&Tensor, &Tensor) {
+        (&self.cos, &self.sin)
+    }
+
     /// Logits `[.., V]` of hidden states `[.., C]`.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         ops::linear(hidden, &self.head, None)

@@ -1,7 +1,8 @@
-//! Generation over a batch of prompts of different lengths: left padding, one prefill, then one token per row and step.
+//! From prompts to answers: tokens are chosen, and stop rules applied, the same way whatever computes the logits.
 //!
-//! Rows that have ended leave the batch once at least half of it is idle. What a row computes does not depend on
-//! the others except through the rounding of a matrix product of another height.
+//! On this machine's processor that is the [`super::engine`], whose answers do not depend on the batch. On other devices it is candle: left
+//! padding, one prefill, then one token per row and step; rows that have ended leave the batch once at least half of it is idle, and what a
+//! row computes depends on the others through the rounding of a matrix product of another height.
 //!
 //! Shapes: B rows, T positions, S past and new positions, V vocabulary.
 
@@ -11,6 +12,7 @@ use candle_core::{Device, Tensor};
 
 use super::cache::KvCache;
 use super::decoder::{Decoder, Positions};
+use super::engine::{Answered, Engine, Next, PackedAdapter, Request, Schedule};
 use super::lora::LoraWeights;
 use super::sample::choose;
 use super::tokenizer::Tokenizer;
@@ -24,10 +26,19 @@ pub struct Generator<'a> {
     pub decoder: &'a Decoder,
     /// Decodes answers and knows what ends them.
     pub tokenizer: &'a Tokenizer,
-    /// Tuned weights, if any.
-    pub adapter: Option<&'a LoraWeights>,
+    /// What computes the logits, and the tuned weights, if any.
+    pub backend: Backend<'a>,
     /// How to decode.
     pub config: &'a GenerationConfig,
+}
+
+/// What computes the logits.
+#[derive(Debug, Clone, Copy)]
+pub enum Backend<'a> {
+    /// The engine for this machine's processor, with the adapter packed for it.
+    Engine(&'a Engine, Option<&'a PackedAdapter>),
+    /// candle, on the decoder's device.
+    Candle(Option<&'a LoraWeights>),
 }
 
 /// One prompt on its way.
@@ -47,20 +58,48 @@ impl Generator<'_> {
     pub fn generate(&self, prompts: &[Prompt]) -> Result<Vec<Generation>, ModelError> {
         let limit = self.config.forced_tokens.unwrap_or(self.config.max_new_tokens);
         self.check(prompts, limit)?;
+        if limit == 0 {
+            return prompts.iter().map(|prompt| self.finish(prompt, &[], Duration::ZERO, Duration::ZERO)).collect();
+        }
+        match self.backend {
+            Backend::Engine(engine, adapter) => self.on_engine(engine, adapter, prompts, limit),
+            Backend::Candle(adapter) => {
+                let batches = prompts.chunks(self.config.batch_size.max(1)).map(|batch| self.on_candle(adapter, batch, limit));
+                Ok(batches.collect::<Result<Vec<_>, _>>()?.concat())
+            }
+        }
+    }
+
+    fn on_engine(
+        &self,
+        engine: &Engine,
+        adapter: Option<&PackedAdapter>,
+        prompts: &[Prompt],
+        limit: usize,
+    ) -> Result<Vec<Generation>, ModelError> {
+        let requests: Vec<Request> = prompts.iter().map(|prompt| Request { tokens: &prompt.tokens, limit }).collect();
+        let choose = |index: usize, tokens: &[u32], logits: &[f32]| -> Result<Next, ModelError> {
+            let token = choose(logits, self.config, &prompts[index].stream, tokens.len()).ok_or(ModelError::NotFinite)?;
+            let ended = self.config.forced_tokens.is_none() && self.has_ended(&[tokens, &[token]].concat())?;
+            Ok(if ended { Next::Last(token) } else { Next::Token(token) })
+        };
+        let answered = Schedule { engine, adapter, rows: self.config.batch_size.max(1) }.run(&requests, &choose)?;
+        let finish = |(prompt, answer): (&Prompt, Answered)| self.finish(prompt, &answer.tokens, answer.prefill, answer.decode);
+        prompts.iter().zip(answered).map(finish).collect()
+    }
+
+    fn on_candle(&self, adapter: Option<&LoraWeights>, prompts: &[Prompt], limit: usize) -> Result<Vec<Generation>, ModelError> {
         let width = prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0);
         let row = |prompt| Row::new(prompt, width, limit);
         let mut rows: Vec<Row> = prompts.iter().map(row).collect();
-        if rows.is_empty() || limit == 0 {
-            return rows.iter().map(|row| self.finish(row, Duration::ZERO, Duration::ZERO)).collect();
-        }
         let mut cache = KvCache::with_capacity(width + limit - 1);
         let mut watch = Stopwatch::start();
-        let logits = self.prefill(&rows, width, &mut cache)?;
+        let logits = self.prefill(adapter, &rows, width, &mut cache)?;
         self.advance(rows.iter_mut(), &logits)?;
         let prefill = watch.lap();
-        self.decode(&mut rows, &mut cache, limit)?;
+        self.decode(adapter, &mut rows, &mut cache, limit)?;
         let decode = watch.elapsed();
-        rows.iter().map(|row| self.finish(row, prefill, decode)).collect()
+        rows.iter().map(|row| self.finish(row.prompt, &row.tokens, prefill, decode)).collect()
     }
 
     fn check(&self, prompts: &[Prompt], limit: usize) -> Result<(), ModelError> {
@@ -79,17 +118,17 @@ impl Generator<'_> {
     }
 
     /// Logits `[B, V]` of the last position of every prompt.
-    fn prefill(&self, rows: &[Row], width: usize, cache: &mut KvCache) -> Result<Tensor, ModelError> {
+    fn prefill(&self, adapter: Option<&LoraWeights>, rows: &[Row], width: usize, cache: &mut KvCache) -> Result<Tensor, ModelError> {
         let device = self.device();
         let padded = |row: &Row| [vec![0; row.padding], row.prompt.tokens.clone()].concat();
         let tokens = Tensor::from_vec(rows.iter().flat_map(padded).collect::<Vec<u32>>(), (rows.len(), width), device)?;
         let position = |row: &Row, column: usize| column.saturating_sub(row.padding) as u32;
         let positions: Vec<u32> = rows.iter().flat_map(|row| (0..width).map(move |column| position(row, column))).collect();
         let positions = Tensor::from_vec(positions, (rows.len(), width), device)?;
-        self.step(&tokens, &positions, &prefill_mask(rows, width, device)?, cache)
+        self.step(adapter, &tokens, &positions, &prefill_mask(rows, width, device)?, cache)
     }
 
-    fn decode(&self, rows: &mut [Row], cache: &mut KvCache, limit: usize) -> Result<(), ModelError> {
+    fn decode(&self, adapter: Option<&LoraWeights>, rows: &mut [Row], cache: &mut KvCache, limit: usize) -> Result<(), ModelError> {
         // Indices of the rows that the cache holds.
         let mut held: Vec<usize> = (0..rows.len()).collect();
         for _ in 1..limit {
@@ -102,7 +141,7 @@ impl Generator<'_> {
                 held = kept.iter().map(|&slot| held[slot as usize]).collect();
                 cache.keep_rows(&Tensor::from_vec(kept, live, self.device())?)?;
             }
-            let logits = self.next(rows, &held, cache)?;
+            let logits = self.next(adapter, rows, &held, cache)?;
             let mut held_rows: Vec<Option<&mut Row>> = rows.iter_mut().map(Some).collect();
             self.advance(held.iter().map(|&row| held_rows[row].take().expect("every row is held once")), &logits)?;
         }
@@ -110,7 +149,7 @@ impl Generator<'_> {
     }
 
     /// Logits `[B, V]` after the last token of every held row. A row that has ended repeats its last token; nobody reads the result.
-    fn next(&self, rows: &[Row], held: &[usize], cache: &mut KvCache) -> Result<Tensor, ModelError> {
+    fn next(&self, adapter: Option<&LoraWeights>, rows: &[Row], held: &[usize], cache: &mut KvCache) -> Result<Tensor, ModelError> {
         let device = self.device();
         let (b, s) = (held.len(), cache.len() + 1);
         let last = |&row: &usize| *rows[row].tokens.last().expect("the prefill gave a token");
@@ -119,11 +158,18 @@ impl Generator<'_> {
         let positions = Tensor::from_vec(held.iter().map(position).collect::<Vec<u32>>(), (b, 1), device)?;
         let seen = |&row: &usize| (0..s).map(move |column| if column < rows[row].padding { f32::NEG_INFINITY } else { 0.0 });
         let mask = Tensor::from_vec(held.iter().flat_map(seen).collect::<Vec<f32>>(), (b, 1, 1, s), device)?;
-        self.step(&tokens, &positions, &mask, cache)
+        self.step(adapter, &tokens, &positions, &mask, cache)
     }
 
-    fn step(&self, tokens: &Tensor, positions: &Tensor, mask: &Tensor, cache: &mut KvCache) -> Result<Tensor, ModelError> {
-        let hidden = self.decoder.forward(tokens, Positions::Explicit { positions, mask }, self.adapter, Some(cache))?;
+    fn step(
+        &self,
+        adapter: Option<&LoraWeights>,
+        tokens: &Tensor,
+        positions: &Tensor,
+        mask: &Tensor,
+        cache: &mut KvCache,
+    ) -> Result<Tensor, ModelError> {
+        let hidden = self.decoder.forward(tokens, Positions::Explicit { positions, mask }, adapter, Some(cache))?;
         let (_, t, _) = hidden.dims3()?;
         let last = hidden.narrow(1, t - 1, 1)?.squeeze(1)?.contiguous()?;
         Ok(self.decoder.logits(&last)?)
@@ -156,9 +202,9 @@ impl Generator<'_> {
         Ok((text, if stopped { FinishReason::Stop } else { FinishReason::Length }))
     }
 
-    fn finish(&self, row: &Row, prefill: Duration, decode: Duration) -> Result<Generation, ModelError> {
-        let (text, finish_reason) = self.read(&row.tokens)?;
-        let (prompt_tokens, output_tokens) = (row.prompt.tokens.len(), row.tokens.len());
+    fn finish(&self, prompt: &Prompt, tokens: &[u32], prefill: Duration, decode: Duration) -> Result<Generation, ModelError> {
+        let (text, finish_reason) = self.read(tokens)?;
+        let (prompt_tokens, output_tokens) = (prompt.tokens.len(), tokens.len());
         Ok(Generation { text, prompt_tokens, output_tokens, finish_reason, prefill, decode })
     }
 

@@ -1,21 +1,25 @@
 //! A model on this machine: decoder and tokenizer, from a folder or from bytes.
 
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use super::config::DecoderConfig;
 use super::config_file;
 use super::decoder::Decoder;
+use super::engine::{Engine, WeightSource};
 use super::flops;
 use super::folder::{CheckedFolder, check_folder, check_vocabulary};
-use super::generate::Generator;
+use super::generate::{Backend, Generator};
+use super::layout::named_tensors;
 use super::lora::LoraWeights;
 use super::tokenizer::Tokenizer;
 use super::weights::load_bytes;
 use super::{Generation, GenerationConfig, LanguageModel, ModelError, Prompt};
+use crate::kernel::WeightForm;
 
-/// A loaded model, in f32 on the CPU.
+/// A loaded model: weights to train on in f32, and packed ones to answer with.
 #[derive(Debug, Clone)]
 pub struct LocalModel {
     /// Weights and forward pass; `config.max_position_embeddings` is the window in use.
@@ -24,6 +28,10 @@ pub struct LocalModel {
     pub tokenizer: Tokenizer,
     /// BLAKE3 of the weight files.
     pub weights_hash: String,
+    /// How the engine holds the weights.
+    form: WeightForm,
+    /// Packed at the first answer.
+    engine: OnceLock<Arc<Engine>>,
 }
 
 impl LocalModel {
@@ -39,7 +47,7 @@ impl LocalModel {
     pub fn load_checked(folder: &CheckedFolder, max_context: usize) -> Result<Self, ModelError> {
         let config = with_window(folder.config.clone(), max_context);
         let decoder = folder.weights.load(&config, &Device::Cpu)?;
-        Ok(Self { decoder, tokenizer: folder.tokenizer.clone(), weights_hash: folder.weights.hash()? })
+        Ok(Self::new(decoder, folder.tokenizer.clone(), folder.weights.hash()?))
     }
 
     /// A model from the contents of `config.json`, `tokenizer.json` and `model.safetensors`; special tokens are those of `config.json`.
@@ -50,12 +58,53 @@ impl LocalModel {
         check_vocabulary(&tokenizer, &file.decoder).map_err(|problem| ModelError::Config { path: label.into(), problem })?;
         let config = with_window(with_window(file.decoder, file.sliding_window.unwrap_or(0)), max_context);
         let decoder = load_bytes(safetensors, &config, &Device::Cpu, label)?;
-        Ok(Self { decoder, tokenizer, weights_hash: blake3::hash(safetensors).to_hex().to_string() })
+        Ok(Self::new(decoder, tokenizer, blake3::hash(safetensors).to_hex().to_string()))
+    }
+
+    /// A model of loaded parts, answering with f32 weights.
+    pub fn new(decoder: Decoder, tokenizer: Tokenizer, weights_hash: String) -> Self {
+        Self { decoder, tokenizer, weights_hash, form: WeightForm::F32, engine: OnceLock::new() }
+    }
+
+    /// The same model, answering with weights in another form. Training is not touched by it.
+    pub fn with_form(self, form: WeightForm) -> Self {
+        Self { form, engine: OnceLock::new(), ..self }
+    }
+
+    /// Other weights in this model's place: tokenizer, form and hash stay.
+    pub fn with_decoder(&self, decoder: Decoder) -> Self {
+        Self::new(decoder, self.tokenizer.clone(), self.weights_hash.clone()).with_form(self.form)
+    }
+
+    /// The packed weights; made at the first call.
+    ///
+    /// # Errors
+    /// [`ModelError::Memory`], or a failed conversion.
+    pub fn engine(&self) -> Result<Arc<Engine>, ModelError> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine.clone());
+        }
+        let (cos, sin) = self.decoder.rope_tables();
+        let flat = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+        let engine = Engine::pack(&self.decoder.config, &Named(&self.decoder), (flat(cos)?, flat(sin)?), self.form);
+        let engine = Arc::new(engine?);
+        Ok(self.engine.get_or_init(|| engine).clone())
     }
 
     /// Bytes of the weights in memory, a tied head counted once.
     pub fn weight_bytes(&self) -> u64 {
         4 * self.decoder.config.parameter_count() as u64
+    }
+}
+
+/// A decoder's tensors by their names in weight files.
+struct Named<'a>(&'a Decoder);
+
+impl WeightSource for Named<'_> {
+    fn weight(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let found = named_tensors(self.0).into_iter().find(|(own, _)| own == name);
+        let (_, tensor) = found.expect("the engine asks for the decoder's own weights");
+        Ok(tensor.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1()?)
     }
 }
 
@@ -81,7 +130,13 @@ impl LanguageModel for LocalModel {
         adapter: Option<&LoraWeights>,
         config: &GenerationConfig,
     ) -> Result<Vec<Generation>, ModelError> {
-        Generator { decoder: &self.decoder, tokenizer: &self.tokenizer, adapter, config }.generate(prompts)
+        let generator = |backend| Generator { decoder: &self.decoder, tokenizer: &self.tokenizer, backend, config };
+        if !self.decoder.embedding.device().is_cpu() {
+            return generator(Backend::Candle(adapter)).generate(prompts);
+        }
+        let engine = self.engine()?;
+        let packed = adapter.map(|adapter| adapter.packed(&self.decoder.config)).transpose()?;
+        generator(Backend::Engine(&engine, packed.as_deref())).generate(prompts)
     }
 
     fn forward_flops(&self, past: usize, new: usize) -> f64 {

@@ -1,10 +1,13 @@
 //! Low-rank updates beside frozen weights (Hu et al. 2021, arXiv 2106.09685): `y = W x + (alpha / r) B A x`.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{Result, Tensor};
 
-use super::config::Module;
+use super::ModelError;
+use super::config::{DecoderConfig, Module};
+use super::engine::{DensePair, PackedAdapter};
 
 /// The update of one linear layer. Shapes: `a` is `[r, in]`, `b` is `[out, r]`.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub struct LoraWeights {
     pub scale: f64,
     /// Dropout on the input of `a`, in training only: probability and the stream of masks.
     pub dropout: Option<LoraDropout>,
+    /// Packed for the engine, once it is asked for.
+    packed: OnceLock<Arc<PackedAdapter>>,
 }
 
 /// Dropout of one training step. Masks come from the project's random streams, so that a resumed run draws the same ones.
@@ -38,6 +43,32 @@ pub struct LoraDropout {
 }
 
 impl LoraWeights {
+    /// An adapter without dropout.
+    pub fn new(pairs: BTreeMap<(usize, Module), LoraPair>, scale: f64) -> Self {
+        Self { pairs, scale, dropout: None, packed: OnceLock::new() }
+    }
+
+    /// The adapter packed for the engine: kept, unless it is still being trained.
+    ///
+    /// # Errors
+    /// [`ModelError::Memory`], or a failed conversion.
+    pub fn packed(&self, config: &DecoderConfig) -> std::result::Result<Arc<PackedAdapter>, ModelError> {
+        if let Some(packed) = self.packed.get() {
+            return Ok(packed.clone());
+        }
+        let flat = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>();
+        let mut pairs = BTreeMap::new();
+        for (key, pair) in &self.pairs {
+            pairs.insert(*key, DensePair { a: flat(&pair.a)?, b: flat(&pair.b)? });
+        }
+        let pack = PackedAdapter::pack(config, self.scale as f32, |layer, module| pairs.get(&(layer, module)).cloned());
+        let packed = Arc::new(pack.map_err(ModelError::Memory)?);
+        if self.pairs.values().any(|pair| pair.a.is_variable() || pair.b.is_variable()) {
+            return Ok(packed);
+        }
+        Ok(self.packed.get_or_init(|| packed).clone())
+    }
+
     /// The update of one layer's module and its scale, if there is one and its input passes through no dropout.
     pub fn without_dropout(&self, layer: usize, module: Module) -> Option<(&LoraPair, f64)> {
         if self.dropout.as_ref().is_some_and(|dropout| dropout.probability > 0.0) {

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod config;
 pub mod config_file;
 pub mod decoder;
+pub mod engine;
 pub mod flops;
 pub mod folder;
 pub mod generate;
@@ -53,6 +54,8 @@ pub struct GenerationConfig {
     pub stop: Vec<String>,
     /// Seed of the sampling streams; each prompt's stream is also named by its own `stream` label.
     pub seed: u64,
+    /// Prompts that are computed at a time. On this machine's processor the answers do not depend on it.
+    pub batch_size: usize,
     /// Generate exactly this many tokens per prompt, ignoring stop rules: the latency pass replays the accuracy pass's counts.
     pub forced_tokens: Option<usize>,
 }
@@ -77,9 +80,9 @@ pub struct Generation {
     pub output_tokens: usize,
     /// Why it ended.
     pub finish_reason: FinishReason,
-    /// Time of the prefill, up to and including the first token. Shared by the rows of a batch.
+    /// Time of the prefill, up to and including the first token; in a batch, while others were computed too.
     pub prefill: Duration,
-    /// Time of all later tokens. Shared by the rows of a batch.
+    /// Time of all later tokens; in a batch, while others were computed too.
     pub decode: Duration,
 }
 
@@ -91,7 +94,7 @@ pub trait LanguageModel: Send + Sync {
     /// Longest sequence (prompt and answer) in tokens.
     fn context_length(&self) -> usize;
 
-    /// One generation per prompt, in order, as one batch.
+    /// One generation per prompt, in order.
     ///
     /// # Errors
     /// [`ModelError::PromptTooLong`] when a prompt leaves no room for `max_new_tokens`, or a failed tensor operation.
@@ -168,6 +171,9 @@ pub enum ModelError {
     /// The tokenizer refused a text.
     #[error("tokenizer failed: {0}")]
     Tokenizer(String),
+    /// The system refused memory.
+    #[error("no memory for the weights")]
+    Memory(#[source] std::io::Error),
     /// A tensor operation failed.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),

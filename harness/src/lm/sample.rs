@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     fn config(temperature: f64, top_p: f64) -> GenerationConfig {
-        GenerationConfig { max_new_tokens: 1, temperature, top_p, stop: Vec::new(), seed: 3, forced_tokens: None }
+        GenerationConfig { max_new_tokens: 1, temperature, top_p, stop: Vec::new(), seed: 3, batch_size: 8, forced_tokens: None }
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn reference(name: &str) -> (Reference, Tensor, Tensor) {
 }
 
 fn greedy(max_new_tokens: usize) -> GenerationConfig {
-    GenerationConfig { max_new_tokens, temperature: 0.0, top_p: 1.0, stop: Vec::new(), seed: 1, forced_tokens: None }
+    GenerationConfig { max_new_tokens, temperature: 0.0, top_p: 1.0, stop: Vec::new(), seed: 1, batch_size: 8, forced_tokens: None }
 }
 
 fn prompts(model: &LocalModel, texts: &[&str]) -> Vec<Prompt> {
@@ -222,7 +222,7 @@ fn an_adapter_changes_the_answer_and_its_absence_does_not() {
         Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
     };
     let pair = LoraPair { a: ramp(4, input), b: ramp(out, 4) };
-    let adapter = LoraWeights { pairs: [((0, Module::V), pair)].into(), scale: 1.0, dropout: None };
+    let adapter = LoraWeights::new([((0, Module::V), pair)].into(), 1.0);
     let rows = prompts(&model, &["Question: Where was the ship built?\nAnswer:"]);
     let tuned = model.generate(&rows, Some(&adapter), &greedy(8)).unwrap();
     assert_ne!(tuned[0].text, answers(&model, &rows, &greedy(8))[0]);

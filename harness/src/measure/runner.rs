@@ -136,6 +136,7 @@ impl<'a> Bench<'a> {
             top_p: generation.top_p,
             stop: generation.stop.clone(),
             seed: self.plan.spec.seeds[0],
+            batch_size: generation.batch_size,
             forced_tokens: None,
         }
     }
@@ -348,7 +349,7 @@ fn build_index(plan: &RunPlan, listener: &mut Listener) -> Result<(Retriever, In
 /// Fully tuned decoders as models of their own.
 fn full_models(base: &LocalModel, adapters: &Adapters) -> BTreeMap<(bool, u64), LocalModel> {
     let full = adapters.iter().filter_map(|(key, weights)| match weights {
-        TunedWeights::Full(decoder) => Some((*key, LocalModel { decoder: (**decoder).clone(), ..base.clone() })),
+        TunedWeights::Full(decoder) => Some((*key, base.with_decoder((**decoder).clone()))),
         TunedWeights::Lora(_) => None,
     });
     full.collect()

@@ -7,10 +7,10 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::decode::{Rows, Step, attend};
-use super::gemm::{Matrix, Target, gemm};
-use super::simd::{dot, vectorized};
-use super::softmax::normalize;
 use super::storage::{read, supported, tensor_like};
+use crate::kernel::elementwise::softmax as normalize;
+use crate::kernel::simd::{dot, vectorized};
+use crate::kernel::{Matrix, Target, gemm};
 
 /// Query rows in a block.
 const BLOCK: usize = 64;

@@ -3,8 +3,8 @@
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::simd::{exp_in_place, max, rows_per_chunk, vectorized};
 use super::storage::{floats, read, supported, tensor_like};
+use crate::kernel::simd::{exp_in_place, max, rows_per_chunk, vectorized};
 
 /// See [`super::cross_entropy`].
 pub(super) fn cross_entropy(logits: &Tensor, targets: &Tensor, weights: &Tensor, normaliser: f64) -> Result<Tensor> {

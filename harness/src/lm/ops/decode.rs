@@ -1,8 +1,8 @@
 //! Attention of a single query position: generation's inner loop. Keys and values are read once, in place, for all query heads that share
 //! them.
 
-use super::simd::{dot, vectorized};
-use super::softmax::normalize;
+use crate::kernel::elementwise::softmax as normalize;
+use crate::kernel::simd::{dot, vectorized};
 
 /// One sequence's queries `[heads, D]` and where its keys and values lie.
 pub(super) struct Step<'a> {

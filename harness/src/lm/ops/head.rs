@@ -4,8 +4,8 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
 use super::cross_entropy::Labels;
-use super::gemm::{Matrix, Target, gemm};
 use super::storage::{floats, read, supported, tensor_like};
+use crate::kernel::{Matrix, Target, gemm};
 
 /// Logits that may stand in memory at a time: 32 MiB.
 const LOGITS: usize = 1 << 23;

@@ -5,9 +5,10 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use super::rms_norm;
-use super::rope::{tables_fit, turn};
-use super::simd::{for_row_chunks, rows_per_chunk, vectorized};
+use super::rope::tables_fit;
 use super::storage::{floats, read, supported, tensor_like};
+use crate::kernel::elementwise::{self, turn};
+use crate::kernel::simd::{for_row_chunks, rows_per_chunk, vectorized};
 
 /// See [`super::split_heads`].
 pub(super) fn split_heads(x: &Tensor, heads: usize, norm: Option<(&Tensor, f64)>, rotation: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
@@ -109,7 +110,7 @@ impl SplitHeads {
                         let (row, place) = order.of_split(first + offset);
                         let x = &x[row * d..(row + 1) * d];
                         match weight {
-                            Some(weight) => rms_norm::forward(x, weight, self.eps, y),
+                            Some(weight) => elementwise::rms_norm(x, weight, self.eps, y),
                             None => y.copy_from_slice(x),
                         }
                         if let Some((cos, sin)) = angles.map(|angles| angles.at(place)) {

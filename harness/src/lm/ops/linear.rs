@@ -3,8 +3,8 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::gemm::{Matrix, Target, gemm};
 use super::storage::{floats, read, supported, tensor_like};
+use crate::kernel::{Matrix, Target, gemm};
 
 /// See [`super::linear`].
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {

@@ -4,9 +4,9 @@
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use super::gemm::{Matrix, Target, gemm};
 use super::linear;
 use super::storage::{floats, read, supported, tensor_like};
+use crate::kernel::{Matrix, Target, gemm};
 
 /// See [`super::lora_linear`].
 pub(super) fn lora_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, (a, b): (&Tensor, &Tensor), scale: f64) -> Result<Tensor> {

@@ -10,7 +10,6 @@
 mod attention;
 mod cross_entropy;
 mod decode;
-mod gemm;
 mod head;
 mod heads;
 mod linear;
@@ -18,7 +17,6 @@ mod lora;
 pub mod reference;
 mod rms_norm;
 mod rope;
-mod simd;
 mod softmax;
 mod storage;
 mod swiglu;

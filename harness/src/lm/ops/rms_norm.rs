@@ -4,8 +4,9 @@
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::simd::{dot, for_row_chunks, rows_per_chunk, vectorized};
 use super::storage::{floats, read, supported, tensor_like};
+use crate::kernel::elementwise::{inverse_rms, rms_norm as forward};
+use crate::kernel::simd::{dot, for_row_chunks, rows_per_chunk, vectorized};
 
 /// See [`super::rms_norm`].
 pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
@@ -72,22 +73,6 @@ pub(super) fn sum_rows(rows: &[f32], width: usize) -> Vec<f32> {
         total.iter_mut().zip(row).for_each(|(total, x)| *total += x);
     }
     total
-}
-
-#[inline(always)]
-fn inverse_rms(x: &[f32], eps: f32) -> f32 {
-    1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
-}
-
-/// Normalises rows of `x` into `y`.
-#[inline(always)]
-pub(super) fn forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
-    for (x, y) in x.chunks_exact(weight.len()).zip(y.chunks_exact_mut(weight.len())) {
-        let inv = inverse_rms(x, eps);
-        for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
-            *y = x * inv * w;
-        }
-    }
 }
 
 /// Writes `dx` and adds to `dw`.

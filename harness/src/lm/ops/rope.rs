@@ -2,8 +2,9 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::simd::{for_row_chunks, vectorized};
 use super::storage::{floats, read, supported};
+use crate::kernel::elementwise::turn;
+use crate::kernel::simd::{for_row_chunks, vectorized};
 
 /// See [`super::rope`].
 pub(super) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
@@ -59,17 +60,6 @@ impl CustomOp1 for Rope {
     fn bwd(&self, _x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let back = Self { cos: self.cos.clone(), sin: self.sin.clone(), direction: -self.direction };
         Ok(Some(grad.contiguous()?.apply_op1_no_bwd(&back)?))
-    }
-}
-
-/// Turns the pairs `(y[i], y[i + d/2])`; `direction` is 1 or -1.
-#[inline(always)]
-pub(super) fn turn(y: &mut [f32], cos: &[f32], sin: &[f32], direction: f32) {
-    let (left, right) = y.split_at_mut(cos.len());
-    for ((left, right), (cos, sin)) in left.iter_mut().zip(right).zip(cos.iter().zip(sin)) {
-        let (l, r, sin) = (*left, *right, direction * sin);
-        *left = l * cos - r * sin;
-        *right = r * cos + l * sin;
     }
 }
 

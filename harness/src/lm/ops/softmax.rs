@@ -2,8 +2,9 @@
 
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 
-use super::simd::{dot, exp_in_place, for_row_chunks, max, vectorized};
 use super::storage::{floats, read, supported, tensor_like};
+use crate::kernel::elementwise::softmax as normalize;
+use crate::kernel::simd::{dot, for_row_chunks, vectorized};
 
 /// See [`super::softmax`].
 pub(super) fn softmax(x: &Tensor) -> Result<Tensor> {
@@ -48,18 +49,6 @@ impl CustomOp1 for Softmax {
         });
         Ok(Some(tensor_like(dx, y)?))
     }
-}
-
-/// Softmax of one row in place. A row of minus infinities alone becomes zeros: it attends to nothing.
-#[inline(always)]
-pub(super) fn normalize(row: &mut [f32]) {
-    let top = max(row);
-    if top == f32::NEG_INFINITY {
-        row.iter_mut().for_each(|x| *x = if x.is_nan() { f32::NAN } else { 0.0 });
-        return;
-    }
-    let inverse = 1.0 / exp_in_place(row, top);
-    row.iter_mut().for_each(|x| *x *= inverse);
 }
 
 #[inline(always)]

@@ -3,8 +3,9 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::simd::{exp, for_row_chunks, rows_per_chunk, vectorized};
 use super::storage::{floats, read, supported, tensor_like};
+use crate::kernel::elementwise::{sigmoid, swiglu as forward};
+use crate::kernel::simd::{for_row_chunks, rows_per_chunk, vectorized};
 
 /// See [`super::swiglu`].
 pub(super) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
@@ -55,18 +56,6 @@ fn gradients(gate: &[f32], up: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
         );
     });
     (d_gate, d_up)
-}
-
-#[inline(always)]
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
-}
-
-#[inline(always)]
-fn forward(gate: &[f32], up: &[f32], y: &mut [f32]) {
-    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-        *y = gate * sigmoid(*gate) * up;
-    }
 }
 
 #[inline(always)]

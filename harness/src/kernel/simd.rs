@@ -14,7 +14,7 @@ const CHUNK: usize = 16 * 1024;
 /// Runs `kernel` with the widest instructions the processor has (AVX2, else the build's baseline). It must be a closure marked
 /// `#[inline(always)]` that calls nothing but functions marked so.
 #[inline]
-pub(super) fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
+pub fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     if let Some(v3) = pulp::x86::V3::try_new() {
         return pulp::Simd::vectorize(v3, kernel);
@@ -23,12 +23,12 @@ pub(super) fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
 }
 
 /// Rows of `width` elements in a chunk; depends on the shape alone.
-pub(super) fn rows_per_chunk(width: usize) -> usize {
+pub fn rows_per_chunk(width: usize) -> usize {
     (CHUNK / width.max(1)).max(1)
 }
 
 /// Calls `kernel(first_row, rows)` for consecutive chunks of `out`, whose rows are `width` long, on all threads.
-pub(super) fn for_row_chunks(out: &mut [f32], width: usize, kernel: impl Fn(usize, &mut [f32]) + Sync) {
+pub fn for_row_chunks(out: &mut [f32], width: usize, kernel: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = rows_per_chunk(width);
     if out.len() <= rows * width {
         kernel(0, out);
@@ -39,7 +39,7 @@ pub(super) fn for_row_chunks(out: &mut [f32], width: usize, kernel: impl Fn(usiz
 
 /// `sum a b`.
 #[inline(always)]
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let tail: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
@@ -66,7 +66,7 @@ fn fold(mut lanes: [f32; LANES]) -> f32 {
 
 /// The greatest element; NaN is passed over. Minus infinity when empty.
 #[inline(always)]
-pub(super) fn max(x: &[f32]) -> f32 {
+pub fn max(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = x.chunks_exact(LANES);
     let greater = |a: f32, b: f32| if a > b { a } else { b };
@@ -81,7 +81,7 @@ pub(super) fn max(x: &[f32]) -> f32 {
 
 /// Replaces every element by `exp(x - shift)` and gives their sum.
 #[inline(always)]
-pub(super) fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {
+pub fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {
     let mut lanes = [0f32; LANES];
     let mut chunks = x.chunks_exact_mut(LANES);
     for chunk in &mut chunks {
@@ -103,7 +103,7 @@ pub(super) fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {
 /// `e^x` to within 1.2e-7 of the true value, relatively (the scheme of Cephes `expf`: `x = n ln 2 + r`, a polynomial in `r`, then `n`
 /// into the exponent). Zero below -87.33 (where the result would be subnormal), infinite above 88.37, NaN for NaN.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     /// Adding and taking it away again rounds to an integer, which the low bits of the sum hold.
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;

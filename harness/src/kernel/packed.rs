@@ -1,0 +1,235 @@
+//! A linear layer's weights, laid out once for the product `x W^T`: panels of 32 outputs, in which the values of one input lie side by side.
+//!
+//! A decoding step reads every weight once, so it runs at the speed of memory; the panels are read in one rising stream. The forms: 32-bit
+//! floats; bfloat16; and 8-bit integers with a half-float scale per 32 inputs (GGUF's `q8_0`). The lower ones are widened in registers and
+//! multiplied with the unrounded `x`: the product is exactly that of the rounded weights.
+#![expect(unsafe_code, reason = "tiles write through pointers to disjoint parts of one slice; bounds are asserted on entry")]
+
+use half::{bf16, f16};
+use memmap2::{Advice, MmapMut};
+use rayon::prelude::*;
+
+use super::tile::{BLOCK, BLOCK_BYTES, Form, PANEL, ROWS, Tile, kernels};
+
+/// Inputs of a block of larger products.
+const DEPTH: usize = 384;
+
+/// Panels of a block of larger products.
+const PANELS: usize = 10;
+
+/// From how many multiply-adds on a product is shared among threads, when its weights come from memory: streaming them is slow.
+pub const PARALLEL_FROM_MEMORY: usize = 1 << 17;
+
+/// The same when its weights are likely in a cache: handing over costs as much as a small product.
+pub const PARALLEL_FROM_CACHE: usize = 1 << 20;
+
+/// How weights are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightForm {
+    /// 32-bit floats.
+    F32,
+    /// bfloat16: 8 bits of mantissa.
+    Bf16,
+    /// 8-bit integers, one half-float scale per 32 inputs of an output (`q8_0`).
+    Q8,
+}
+
+impl WeightForm {
+    fn form(self) -> Form {
+        match self {
+            Self::F32 => Form::F32,
+            Self::Bf16 => Form::Bf16,
+            Self::Q8 => Form::Q8,
+        }
+    }
+
+    /// Bytes of a panel of `inputs` inputs.
+    fn panel_bytes(self, inputs: usize) -> usize {
+        match self {
+            Self::F32 => 4 * PANEL * inputs,
+            Self::Bf16 => 2 * PANEL * inputs,
+            Self::Q8 => inputs.div_ceil(BLOCK) * BLOCK_BYTES,
+        }
+    }
+}
+
+/// Packed weights `[out, in]`.
+pub struct Packed {
+    form: WeightForm,
+    outputs: usize,
+    inputs: usize,
+    /// Anonymous memory; large pages are asked for, since a stream over many small ones waits for address translation.
+    panels: MmapMut,
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "Packed({:?}, {} x {})", self.form, self.outputs, self.inputs)
+    }
+}
+
+impl Packed {
+    /// Packs weights whose output rows, each `inputs` long, stand in `parts` one after the other: layers that share their input become one.
+    ///
+    /// # Errors
+    /// When the system has no memory for it.
+    ///
+    /// # Panics
+    /// When a part is not a whole number of rows.
+    pub fn new(parts: &[&[f32]], inputs: usize, form: WeightForm) -> std::io::Result<Self> {
+        assert!(inputs > 0 && parts.iter().all(|part| part.len().is_multiple_of(inputs)), "weights are whole rows");
+        let rows: Vec<&[f32]> = parts.iter().flat_map(|part| part.chunks_exact(inputs)).collect();
+        let panel_bytes = form.panel_bytes(inputs);
+        let mut panels = MmapMut::map_anon((rows.len().div_ceil(PANEL) * panel_bytes).max(1))?;
+        // Advice only: a system without large pages goes on with small ones.
+        #[cfg(target_os = "linux")]
+        let _ = panels.advise(Advice::HugePage);
+        panels.par_chunks_mut(panel_bytes).zip(rows.par_chunks(PANEL)).for_each(|(panel, rows)| match form {
+            WeightForm::F32 => pack(panel, rows, |to: &mut [u8; 4], w| *to = w.to_le_bytes()),
+            WeightForm::Bf16 => pack(panel, rows, |to: &mut [u8; 2], w| *to = bf16::from_f32(w).to_le_bytes()),
+            WeightForm::Q8 => pack_q8(panel, rows),
+        });
+        Ok(Self { form, outputs: rows.len(), inputs, panels })
+    }
+
+    /// Rows of the weight matrix.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Columns of the weight matrix.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Writes row `index` of the weight matrix as f32.
+    ///
+    /// # Panics
+    /// When there is no such row, or `to` is not as long.
+    pub fn row(&self, index: usize, to: &mut [f32]) {
+        assert!(index < self.outputs && to.len() == self.inputs, "row {index} of {}", self.outputs);
+        let panel_bytes = self.form.panel_bytes(self.inputs);
+        let (panel, column) = (&self.panels[index / PANEL * panel_bytes..][..panel_bytes], index % PANEL);
+        let half = |at: usize| u16::from_le_bytes([panel[at], panel[at + 1]]);
+        for (k, to) in to.iter_mut().enumerate() {
+            let element = k * PANEL + column;
+            *to = match self.form {
+                WeightForm::F32 => f32::from_le_bytes(*panel[4 * element..].first_chunk().expect("four bytes")),
+                WeightForm::Bf16 => bf16::from_bits(half(2 * element)).to_f32(),
+                WeightForm::Q8 => {
+                    let block = k / BLOCK * BLOCK_BYTES;
+                    let byte = panel[block + 2 * PANEL + k % BLOCK * PANEL + column] as i8;
+                    f32::from(byte) * f16::from_bits(half(block + 2 * column)).to_f32()
+                }
+            };
+        }
+    }
+
+    /// Bytes of the panels.
+    pub fn bytes(&self) -> usize {
+        self.panels.len()
+    }
+
+    /// `y = [y +] x W^T` for `x` `[rows, in]` and `y` `[rows, out]`, both dense. A row of `y` has the same bits whatever the other rows are and
+    /// however many threads there are. Threads share it from `parallel` multiply-adds on.
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
+    pub fn multiply(&self, x: &[f32], y: &mut [f32], add: bool, parallel: usize) {
+        assert!(x.len().is_multiple_of(self.inputs), "whole rows of inputs");
+        let rows = x.len() / self.inputs;
+        assert_eq!(y.len(), rows * self.outputs, "rows of outputs");
+        if rows == 0 || self.outputs == 0 {
+            return;
+        }
+        let output = Output(y.as_mut_ptr());
+        let panels = self.outputs.div_ceil(PANEL);
+        let threads = rayon::current_num_threads();
+        if threads == 1 || rows * self.inputs * self.outputs < parallel {
+            // SAFETY: this thread alone writes `y`.
+            return unsafe { self.block(x, (0, rows), (0, panels), output, add) };
+        }
+        if panels >= threads {
+            // Few rows: one stream of weights per thread. Many: smaller tasks, so that a held-up thread leaves work to the others.
+            let tasks = if rows <= ROWS { threads } else { (4 * threads).min(panels) };
+            (0..tasks).into_par_iter().for_each(|task| {
+                let range = (task * panels / tasks, (task + 1) * panels / tasks);
+                // SAFETY: tasks have disjoint panels, and so disjoint columns of `y`.
+                unsafe { self.block(x, (0, rows), range, output, add) };
+            });
+        } else {
+            let height = rows.div_ceil(2 * threads).next_multiple_of(ROWS);
+            (0..rows.div_ceil(height)).into_par_iter().for_each(|task| {
+                let range = (task * height, rows.min((task + 1) * height));
+                // SAFETY: tasks have disjoint rows of `y`.
+                unsafe { self.block(x, range, (0, panels), output, add) };
+            });
+        }
+    }
+
+    /// Rows `first_row..end_row` of the product, for the outputs of panels `first..end`.
+    ///
+    /// # Safety
+    /// Nobody else may use that part of the output meanwhile.
+    unsafe fn block(&self, x: &[f32], (first_row, end_row): (usize, usize), (first, end): (usize, usize), output: Output, add: bool) {
+        let panel_bytes = self.form.panel_bytes(self.inputs);
+        // A small batch reads each panel once, from front to back.
+        let (depth, group) = if end_row - first_row <= ROWS { (self.inputs, end - first) } else { (DEPTH, PANELS) };
+        for panel in (first..end).step_by(group.max(1)) {
+            let col = panel * PANEL;
+            let cols = ((panel + group).min(end) * PANEL).min(self.outputs) - col;
+            for k in (0..self.inputs).step_by(depth) {
+                for row in (first_row..end_row).step_by(ROWS) {
+                    let tile = Tile {
+                        a: x.as_ptr().wrapping_add(row * self.inputs + k),
+                        a_row: self.inputs,
+                        a_step: 1,
+                        b: self.panels.as_ptr().wrapping_add(panel * panel_bytes + self.form.form().offset(k)),
+                        column: 0,
+                        c: output.0.wrapping_add(row * self.outputs + col),
+                        c_row: self.outputs,
+                        depth: depth.min(self.inputs - k),
+                        cols,
+                        add: add || k > 0,
+                    };
+                    // SAFETY: rows and inputs lie inside `x` and the panels inside their memory, by the loops' bounds; the caller vouches
+                    // for the output.
+                    unsafe { kernels().run_panels(self.form.form(), ROWS.min(end_row - row), panel_bytes, tile) };
+                }
+            }
+        }
+    }
+}
+
+/// The result's elements, for the threads that share it.
+#[derive(Clone, Copy)]
+struct Output(*mut f32);
+
+// SAFETY: `multiply` gives each task rows or columns that no other task has.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+/// `[K, 32]` elements of `N` bytes; columns without an output stay zero.
+fn pack<const N: usize>(panel: &mut [u8], rows: &[&[f32]], put: impl Fn(&mut [u8; N], f32)) {
+    let (elements, _) = panel.as_chunks_mut::<N>();
+    for (column, row) in rows.iter().enumerate() {
+        for (k, weight) in row.iter().enumerate() {
+            put(&mut elements[k * PANEL + column], *weight);
+        }
+    }
+}
+
+/// Blocks of 32 scales and 32 rows of bytes. As GGUF's `q8_0`: scale `max |w| / 127`, bytes rounded half away from zero.
+fn pack_q8(panel: &mut [u8], rows: &[&[f32]]) {
+    for (column, row) in rows.iter().enumerate() {
+        for (weights, block) in row.chunks(BLOCK).zip(panel.chunks_exact_mut(BLOCK_BYTES)) {
+            let scale = weights.iter().fold(0f32, |top, w| top.max(w.abs())) / 127.0;
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            block[2 * column..][..2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
+            for (k, weight) in weights.iter().enumerate() {
+                block[2 * PANEL + k * PANEL + column] = (weight * inverse).round() as i8 as u8;
+            }
+        }
+    }
+}

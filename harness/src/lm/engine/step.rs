@@ -1,0 +1,300 @@
+//! One pass through the decoder over rows of several sequences.
+
+use rayon::prelude::*;
+
+use super::Engine;
+use super::adapter::{LowRank, PackedAdapter};
+use super::attention::{QUERY_BLOCK, Queries};
+use super::cache::SequenceCache;
+use super::weights::{Block, Group, Projection};
+use crate::kernel::elementwise::{rms_norm, rms_norm_in_place, swiglu, turn};
+use crate::kernel::simd::{for_row_chunks, vectorized};
+
+/// Consecutive new tokens of one sequence.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment<'a> {
+    /// Index into the caches; no two segments of a step share one.
+    pub cache: usize,
+    /// The tokens, at least one.
+    pub tokens: &'a [u32],
+    /// Whether the logits after the last token are wanted.
+    pub logits: bool,
+}
+
+/// Buffers of a step, kept from one to the next.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    /// `[M, C]`: the residual stream.
+    x: Vec<f32>,
+    /// `[M, C]`.
+    normed: Vec<f32>,
+    /// `[M, (H + 2 K) D]`.
+    qkv: Vec<f32>,
+    /// `[M, H D]`.
+    mixed: Vec<f32>,
+    /// `[M, 2 I]`.
+    gate_up: Vec<f32>,
+    /// `[M, I]`.
+    inner: Vec<f32>,
+    /// `[M, r]`.
+    low_rank: Vec<f32>,
+    /// `[wanted, V]`.
+    logits: Vec<f32>,
+}
+
+impl Workspace {
+    /// The logits of the last step, `[V]` for each segment that wanted them, in order.
+    pub fn logits(&self, vocabulary: usize) -> std::slice::ChunksExact<'_, f32> {
+        self.logits.chunks_exact(vocabulary)
+    }
+}
+
+/// Sets a buffer's length. What it holds is stale until it is written.
+fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    buffer.resize(len, 0.0);
+    buffer
+}
+
+/// The sizes that a step needs all the time.
+#[derive(Clone, Copy)]
+struct Sizes {
+    hidden: usize,
+    heads: usize,
+    kv_heads: usize,
+    width: usize,
+}
+
+impl Sizes {
+    fn query(self) -> usize {
+        self.heads * self.width
+    }
+
+    fn qkv(self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.width
+    }
+}
+
+impl Engine {
+    /// Computes the segments, stores their keys and values, and leaves the wanted logits in the workspace.
+    ///
+    /// # Panics
+    /// When a token or position is out of range, or two segments share a cache.
+    pub fn step(&self, adapter: Option<&PackedAdapter>, segments: &[Segment], caches: &mut [SequenceCache], work: &mut Workspace) {
+        let config = &self.config;
+        let sizes = Sizes {
+            hidden: config.hidden_size,
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            width: config.head_dim,
+        };
+        self.embed(segments, sized(&mut work.x, rows_of(segments) * sizes.hidden));
+        let last = self.weights.blocks.len() - 1;
+        for (index, block) in self.weights.blocks.iter().enumerate() {
+            let low_rank = |group: Group| adapter.and_then(|adapter| adapter.blocks[index][group as usize].as_ref());
+            self.attention(index, block, &low_rank, segments, caches, work, sizes, index == last);
+            if work.x.is_empty() {
+                break;
+            }
+            self.feed_forward(block, &low_rank, work);
+        }
+        for segment in segments {
+            caches[segment.cache].advance(segment.tokens.len());
+        }
+        // The last block has left the wanted rows alone.
+        let rows = work.x.len() / sizes.hidden;
+        self.norm(&work.x, &self.weights.final_norm, sized(&mut work.normed, rows * sizes.hidden));
+        let logits = sized(&mut work.logits, rows * config.vocab_size);
+        self.weights.head.multiply(&work.normed, logits, false, self.parallel_from());
+    }
+
+    fn embed(&self, segments: &[Segment], x: &mut [f32]) {
+        let tokens = segments.iter().flat_map(|segment| segment.tokens);
+        for (token, row) in tokens.zip(x.chunks_exact_mut(self.config.hidden_size)) {
+            self.weights.embed(*token, row);
+        }
+    }
+
+    fn norm(&self, x: &[f32], weight: &[f32], y: &mut [f32]) {
+        let (width, eps) = (weight.len(), self.config.rms_norm_eps as f32);
+        for_row_chunks(y, width, |first, y| {
+            let x = &x[first * width..][..y.len()];
+            vectorized(
+                #[inline(always)]
+                || rms_norm(x, weight, eps, y),
+            );
+        });
+    }
+
+    /// `y = [y +] x W^T + b` and the adapter's update.
+    fn project(&self, projection: &Projection, update: Option<&LowRank>, x: &[f32], y: &mut [f32], add: bool, low: &mut Vec<f32>) {
+        let parallel = self.parallel_from();
+        if let Some(bias) = &projection.bias {
+            for row in y.chunks_exact_mut(bias.len()) {
+                row.iter_mut().zip(bias).for_each(|(y, bias)| *y = if add { *y + bias } else { *bias });
+            }
+        }
+        projection.weight.multiply(x, y, add || projection.bias.is_some(), parallel);
+        if let Some(update) = update {
+            let t = sized(low, x.len() / update.a.inputs() * update.a.outputs());
+            update.a.multiply(x, t, false, parallel);
+            update.b.multiply(t, y, true, parallel);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the state of one pass; a struct of it would be taken apart again at once")]
+    fn attention<'w>(
+        &self,
+        layer: usize,
+        block: &Block,
+        low_rank: &dyn Fn(Group) -> Option<&'w LowRank>,
+        segments: &[Segment],
+        caches: &mut [SequenceCache],
+        work: &mut Workspace,
+        sizes: Sizes,
+        last: bool,
+    ) {
+        let rows = work.x.len() / sizes.hidden;
+        self.norm(&work.x, &block.input_norm, sized(&mut work.normed, rows * sizes.hidden));
+        let qkv = sized(&mut work.qkv, rows * sizes.qkv());
+        self.project(&block.projections[0], low_rank(Group::Attention), &work.normed, qkv, false, &mut work.low_rank);
+        self.place_heads(block, segments, caches, qkv, sizes);
+        let (mut row, mut kept) = (0, 0);
+        for segment in segments {
+            let (key_start, value_start) = (sizes.query(), sizes.query() + sizes.kv_heads * sizes.width);
+            for (ahead, line) in qkv[row * sizes.qkv()..].chunks_exact(sizes.qkv()).take(segment.tokens.len()).enumerate() {
+                caches[segment.cache].store(layer, ahead, &line[key_start..value_start], &line[value_start..]);
+            }
+            row += segment.tokens.len();
+            // Behind the last block only the rows are read whose logits are wanted: the others end here.
+            if last && segment.logits {
+                let from = (row - 1) * sizes.hidden;
+                work.x.copy_within(from..from + sizes.hidden, kept * sizes.hidden);
+                kept += 1;
+            }
+        }
+        if last {
+            work.x.truncate(kept * sizes.hidden);
+        }
+        let mixed = sized(&mut work.mixed, work.x.len() / sizes.hidden * sizes.query());
+        mix(layer, segments, caches, qkv, mixed, sizes, last);
+        self.project(&block.projections[1], low_rank(Group::Output), mixed, &mut work.x, true, &mut work.low_rank);
+    }
+
+    /// Norms and turns the heads of all rows, and scales the queries by `1 / sqrt(D)`.
+    fn place_heads(&self, block: &Block, segments: &[Segment], caches: &[SequenceCache], qkv: &mut [f32], sizes: Sizes) {
+        let positions: Vec<usize> =
+            segments.iter().flat_map(|segment| (0..segment.tokens.len()).map(|ahead| caches[segment.cache].len() + ahead)).collect();
+        let (half, eps) = (sizes.width / 2, self.config.rms_norm_eps as f32);
+        let scale = 1.0 / (sizes.width as f32).sqrt();
+        let turned = sizes.heads + sizes.kv_heads;
+        for_row_chunks(qkv, sizes.qkv(), |first, lines| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (line, &position) in lines.chunks_exact_mut(sizes.qkv()).zip(&positions[first..]) {
+                        let table = position * half..(position + 1) * half;
+                        let (cos, sin) = (&self.cos[table.clone()], &self.sin[table]);
+                        for (index, head) in line.chunks_exact_mut(sizes.width).take(turned).enumerate() {
+                            let query = index < sizes.heads;
+                            if let Some((q_norm, k_norm)) = &block.qk_norm {
+                                rms_norm_in_place(head, if query { q_norm } else { k_norm }, eps);
+                            }
+                            turn(head, cos, sin, 1.0);
+                            if query {
+                                head.iter_mut().for_each(|x| *x *= scale);
+                            }
+                        }
+                    }
+                },
+            );
+        });
+    }
+
+    fn feed_forward<'w>(&self, block: &Block, low_rank: &dyn Fn(Group) -> Option<&'w LowRank>, work: &mut Workspace) {
+        let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
+        let rows = work.x.len() / hidden;
+        self.norm(&work.x, &block.post_attention_norm, sized(&mut work.normed, rows * hidden));
+        let gate_up = sized(&mut work.gate_up, rows * 2 * inner);
+        self.project(&block.projections[2], low_rank(Group::FeedForward), &work.normed, gate_up, false, &mut work.low_rank);
+        let gate_up = &*gate_up;
+        for_row_chunks(sized(&mut work.inner, rows * inner), inner, |first, lines| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (line, gate_up) in lines.chunks_exact_mut(inner).zip(gate_up[first * 2 * inner..].chunks_exact(2 * inner)) {
+                        swiglu(&gate_up[..inner], &gate_up[inner..], line);
+                    }
+                },
+            );
+        });
+        self.project(&block.projections[3], low_rank(Group::Down), &work.inner, &mut work.x, true, &mut work.low_rank);
+    }
+}
+
+fn rows_of(segments: &[Segment]) -> usize {
+    segments.iter().map(|segment| segment.tokens.len()).sum()
+}
+
+/// A piece of attention that one thread computes.
+struct Unit<'a> {
+    queries: Queries<'a>,
+    /// One key head's group of a single row, or all heads of several rows.
+    kv_head: Option<usize>,
+    out: &'a mut [f32],
+}
+
+/// Attention of every segment's rows (behind the last block: of the wanted ones) into `mixed`.
+fn mix(layer: usize, segments: &[Segment], caches: &[SequenceCache], qkv: &[f32], mixed: &mut [f32], sizes: Sizes, last: bool) {
+    let mut units = Vec::new();
+    let (mut rest, mut row, mut work) = (mixed, 0, 0);
+    for segment in segments {
+        let cache = &caches[segment.cache];
+        let count = segment.tokens.len();
+        let (first, end) = match (last, segment.logits) {
+            (false, _) => (0, count),
+            (true, true) => (count - 1, count),
+            (true, false) => (count, count),
+        };
+        let queries = |at: usize, count: usize| Queries {
+            cache,
+            layer,
+            data: &qkv[(row + at) * sizes.qkv()..],
+            stride: sizes.qkv(),
+            count,
+            position: cache.len() + at,
+            width: sizes.width,
+            group: sizes.heads / sizes.kv_heads,
+        };
+        work += (end - first) * (cache.len() + count) * sizes.query();
+        if end - first == 1 {
+            for kv_head in 0..sizes.kv_heads {
+                let mut queries = queries(first, 1);
+                let group = queries.group * sizes.width;
+                queries.data = &queries.data[kv_head * group..];
+                let (out, others) = rest.split_at_mut(group);
+                rest = others;
+                units.push(Unit { queries, kv_head: Some(kv_head), out });
+            }
+        } else {
+            for at in (first..end).step_by(QUERY_BLOCK) {
+                let count = QUERY_BLOCK.min(end - at);
+                let (out, others) = rest.split_at_mut(count * sizes.query());
+                rest = others;
+                units.push(Unit { queries: queries(at, count), kv_head: None, out });
+            }
+        }
+        row += count;
+    }
+    let compute = |unit: Unit| match unit.kv_head {
+        Some(kv_head) => unit.queries.attend_group(kv_head, unit.out),
+        None => unit.queries.attend_rows(sizes.kv_heads, unit.out),
+    };
+    if work < PARALLEL_ATTENTION {
+        units.into_iter().for_each(compute);
+    } else {
+        units.into_par_iter().for_each(compute);
+    }
+}
+
+/// From how many multiply-adds of scores on the threads share the attention.
+const PARALLEL_ATTENTION: usize = 1 << 17;
