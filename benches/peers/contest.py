@@ -1,0 +1,127 @@
+"""Contenders as processes, and rounds in which each gets the same command, in an order that changes."""
+
+import json
+import os
+import random
+import subprocess
+
+import works
+
+SEED = 20
+
+
+class NotMeasured(Exception):
+    """Why a contender gave no figures."""
+
+
+class Contender:
+    """A process that answers commands."""
+
+    def __init__(self, work, name, setup):
+        self.name = name
+        self.log = setup.logs / f"{work.name}-{name}.log"
+        threads = str(setup.threads)
+        # One setting rules all pools that these libraries may start; a build with an idle pool of another size would be measured otherwise.
+        pools = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCH_NUM_THREADS")
+        quiet = {"TOKENIZERS_PARALLELISM": "true", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+        environment = os.environ | {name: threads for name in pools} | quiet
+        try:
+            self.process = subprocess.Popen(
+                [str(part) for part in works.command_line(work, name, setup)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.log.open("w", encoding="utf-8"),
+                env=environment,
+                text=True,
+            )
+        except OSError as error:
+            raise NotMeasured(f"cannot be started: {error}") from error
+
+    def ask(self, command):
+        try:
+            self.process.stdin.write(json.dumps(command) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        line = self.process.stdout.readline()
+        if not line:
+            raise NotMeasured(f"ended without an answer: {self.last_words()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise NotMeasured(answer["error"])
+        return answer
+
+    def last_words(self):
+        lines = [line.strip() for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        return lines[-1] if lines else f"exit code {self.process.wait()}"
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def ask_once(work, name, setup, command):
+    """One answer from a process of its own."""
+    contender = Contender(work, name, setup)
+    try:
+        return contender.ask(command)
+    finally:
+        contender.end()
+
+
+def run(work, setup, report):
+    """All rounds of a work. Gives the record that `table.py` reads: answers by contender and round (round 0 is the warm-up), and why a
+    contender has none."""
+    files = {key: str(path) for key, path in works.inputs(work, setup.data).items()}
+    command = work.command | files | (work.quick if setup.quick else {})
+    record = {"work": work.name, "answers": {}, "missing": {}, "orders": []}
+    contenders = start(work, setup, record)
+    shuffle = random.Random(f"{SEED} {work.name}")
+    try:
+        for number in range(setup.rounds + 1):
+            # The same for all in a round, other ones in the next, so that nothing can be remembered.
+            places = {"offset": 20_000 * number} if command["work"] == "generate" else {}
+            order = list(contenders)
+            shuffle.shuffle(order)
+            record["orders"].append(order)
+            for name in order:
+                extra = work.warm_up if number == 0 else {}
+                if answer := asked(contenders, name, command | places | extra, record):
+                    record["answers"].setdefault(name, []).append(answer)
+                    report(number, name, answer)
+    finally:
+        for contender in contenders.values():
+            contender.end()
+    return record
+
+
+def start(work, setup, record):
+    contenders = {}
+    for name in work.contenders:
+        if setup.contenders and name not in setup.contenders:
+            record["missing"][name] = "left out by `--contenders`"
+            continue
+        if lacking := [thing for thing in works.needed(work, name) if thing in setup.problems]:
+            record["missing"][name] = f"`{lacking[0]}` could not be made: {setup.problems[lacking[0]]}"
+            continue
+        try:
+            contenders[name] = Contender(work, name, setup)
+        except NotMeasured as problem:
+            record["missing"][name] = str(problem)
+    return contenders
+
+
+def asked(contenders, name, command, record):
+    """The answer, or nothing from a contender that fails: it is out of this work, and the table says why."""
+    try:
+        return contenders[name].ask(command)
+    except NotMeasured as problem:
+        record["missing"][name] = str(problem)
+        record["answers"].pop(name, None)
+        contenders.pop(name).end()
+        return None
