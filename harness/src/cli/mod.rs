@@ -12,6 +12,7 @@ mod report;
 mod run;
 mod show;
 mod spec;
+mod threads;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -23,10 +24,12 @@ use args::Command;
 use failure::Failure;
 
 /// Parses the arguments, does what they ask, and gives the exit code: 0 done, 2 the request was wrong, 4 a run-time failure, 130 interrupted.
+///
+/// To be called first in a process, from its only thread: it settles how many threads there will be.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(&cli);
-    match dispatch(&cli) {
+    match threads::settle(cli.global.threads).and_then(|()| dispatch(&cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let _ = write!(std::io::stderr(), "{failure}");

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::args::{Global, ModelArgs, ModelVerb};
 use super::failure::Failure;
 use super::progress::Progress;
-use super::run::{INTERRUPT, prepare_process};
+use super::run::{INTERRUPT, listen_to_interrupts};
 use super::{print, spec};
 use crate::diagnostic::Blame;
 use crate::finetune::TrainingError;
@@ -26,7 +26,7 @@ pub fn run(args: &ModelArgs, global: &Global) -> Result<(), Failure> {
         }
         ModelVerb::Pretrain { spec, output } => pretrain(spec, output, global),
         ModelVerb::Distill { path, output } => {
-            prepare_process(global)?;
+            listen_to_interrupts()?;
             let distilled =
                 retrieval::distill(path, output, &retrieval::DistillConfig::default()).map_err(|error| Failure::runtime(&error))?;
             print(&format!(
@@ -55,7 +55,7 @@ fn inspect(path: &Path) -> Result<serde_json::Value, ModelError> {
 }
 
 fn pretrain(path: &Path, output: &Path, global: &Global) -> Result<(), Failure> {
-    prepare_process(global)?;
+    listen_to_interrupts()?;
     let spec: PretrainSpec = toml::from_str(&spec::read(path)?).map_err(|error| {
         Failure::message(Blame::Request, &format!("spec `{}` cannot be used\n{}", path.display(), error.to_string().trim_end()), None)
     })?;

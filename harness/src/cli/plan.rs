@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::args::{Global, PlanArgs};
 use super::failure::Failure;
-use super::run::prepare_process;
+use super::run::listen_to_interrupts;
 use super::{print, spec};
 use crate::clock::Stopwatch;
 use crate::lm::local::LocalModel;
@@ -23,6 +23,7 @@ const DISCORDANT: f64 = 0.2;
 #[derive(Debug, Serialize)]
 struct Outlook {
     run_id: String,
+    device: String,
     documents: usize,
     train: usize,
     validation: usize,
@@ -50,7 +51,7 @@ struct VariantOutlook {
 
 /// Checks the spec as `run` would, tries one batch per variant, and prints the outlook.
 pub fn run(args: &PlanArgs, global: &Global) -> Result<(), Failure> {
-    prepare_process(global)?;
+    listen_to_interrupts()?;
     let (spec, base) = spec::load(&args.spec)?;
     let plan = RunPlan::prepare(spec, &base)?;
     let outlook = outlook(&plan)?;
@@ -59,7 +60,7 @@ pub fn run(args: &PlanArgs, global: &Global) -> Result<(), Failure> {
 }
 
 fn outlook(plan: &RunPlan) -> Result<Outlook, RunError> {
-    let model = plan.model.load(plan.context_length)?;
+    let model = plan.model.load(plan.context_length, &plan.device)?;
     let mut variants = Vec::new();
     for &variant in &plan.spec.variants {
         let passages = if variant.context() == ContextSource::None { 0 } else { plan.spec.retrieval.top_k };
@@ -71,6 +72,7 @@ fn outlook(plan: &RunPlan) -> Result<Outlook, RunError> {
     let trainings = plan.spec.adapters().len() * plan.spec.seeds.len();
     Ok(Outlook {
         run_id: plan.run_id.clone(),
+        device: plan.device.label().to_owned(),
         documents: plan.dataset.documents.len(),
         train: plan.dataset.train.len(),
         validation: plan.dataset.validation.len(),
@@ -162,8 +164,8 @@ fn training_seconds(plan: &RunPlan, variants: &[VariantOutlook]) -> f64 {
 
 fn text(outlook: &Outlook) -> String {
     let mut text = format!(
-        "run {}\n{} documents, {} training, {} validation and {} test questions; adapters to train: {}\n",
-        outlook.run_id, outlook.documents, outlook.train, outlook.validation, outlook.test, outlook.trainings
+        "run {} on {}\n{} documents, {} training, {} validation and {} test questions; adapters to train: {}\n",
+        outlook.run_id, outlook.device, outlook.documents, outlook.train, outlook.validation, outlook.test, outlook.trainings
     );
     for variant in &outlook.variants {
         let _ = writeln!(

@@ -22,7 +22,7 @@ pub static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
 /// Runs the experiment and prints its closing table.
 pub fn run(args: &RunArgs, global: &Global) -> Result<(), Failure> {
-    prepare_process(global)?;
+    listen_to_interrupts()?;
     let (spec, base) = spec::load(&args.spec)?;
     let output = match &args.output {
         Some(output) => output.clone(),
@@ -63,17 +63,8 @@ fn execute(plan: &RunPlan, output: &Path, resume: bool, progress: &mut Progress)
     result
 }
 
-/// Threads and Ctrl-C, once per process.
-pub fn prepare_process(global: &Global) -> Result<(), Failure> {
-    if let Some(threads) = global.threads {
-        if threads == 0 {
-            return Err(Failure::message(Blame::Request, "`--threads` is 0, expected at least 1", None));
-        }
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(|error| Failure::message(Blame::Runtime, &format!("cannot start threads: {error}"), None))?;
-    }
+/// Listens to Ctrl-C, once per process.
+pub fn listen_to_interrupts() -> Result<(), Failure> {
     // A second Ctrl-C ends at once: the journal survives that as well.
     let handler = || {
         if INTERRUPT.swap(true, Ordering::Relaxed) {

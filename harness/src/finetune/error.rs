@@ -111,7 +111,8 @@ impl crate::diagnostic::Hint for TrainingError {
             Self::UnsupportedAdapter { .. } => Some(
                 "plain LoRA and rsLoRA adapters are read; merge the adapter into its base model with PEFT and use the merged folder".into(),
             ),
-            Self::NoLoss { .. } | Self::NoGradient { .. } | Self::Setting { .. } | Self::File { .. } | Self::Tensor(_) => None,
+            Self::Tensor(error) => crate::lm::device::memory_hint(error),
+            Self::NoLoss { .. } | Self::NoGradient { .. } | Self::Setting { .. } | Self::File { .. } => None,
         }
     }
 }

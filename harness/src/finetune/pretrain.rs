@@ -86,23 +86,10 @@ impl crate::diagnostic::Hint for PretrainError {
 pub fn pretrain(
     spec: &PretrainSpec,
     out_dir: &Path,
-    events: &mut (dyn FnMut(PretrainEvent) + Send),
+    events: &mut dyn FnMut(PretrainEvent),
     interrupt: &AtomicBool,
 ) -> Result<Evaluation, PretrainError> {
     spec.check()?;
-    // Micro-batches are computed side by side in this pool. candle's own pool spins while it waits; RAYON_NUM_THREADS=1 in the
-    // environment keeps it out of the way, and this pool is wanted then all the more.
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(candle_core::Error::wrap)?;
-    pool.install(|| pretrain_in_pool(spec, out_dir, events, interrupt))
-}
-
-fn pretrain_in_pool(
-    spec: &PretrainSpec,
-    out_dir: &Path,
-    events: &mut (dyn FnMut(PretrainEvent) + Send),
-    interrupt: &AtomicBool,
-) -> Result<Evaluation, PretrainError> {
     let world = world::generate(&spec.world);
     let tokenizer = build_tokenizer()?;
     let (decoder, parameters) = full::trainable(&initial_decoder(spec, tokenizer.id_count())?)?;

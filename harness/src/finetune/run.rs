@@ -230,7 +230,8 @@ mod tests {
 
     use super::super::testing;
     use super::*;
-    use crate::spec::{Schedule, TargetModule};
+    use crate::lm::ComputeDevice;
+    use crate::spec::{DeviceName, Schedule, TargetModule};
 
     fn spec(method: FinetuneMethod) -> FinetuneSpec {
         FinetuneSpec {
@@ -337,6 +338,31 @@ mod tests {
     #[test]
     fn an_interrupted_full_run_ends_with_the_same_weights() {
         check_interrupted_run(FinetuneMethod::Full);
+    }
+
+    #[test]
+    fn on_a_gpu_a_training_that_is_resumed_has_the_same_losses() {
+        let Ok(device) = ComputeDevice::open(DeviceName::Cuda(0)) else {
+            eprintln!("skipped: no GPU in this build or on this machine");
+            return;
+        };
+        for method in [FinetuneMethod::Lora, FinetuneMethod::Full] {
+            let on_cpu = Bench::new(spec(method), 20).train(&mut |_| ()).unwrap();
+            let mut bench = Bench::new(spec(method), 20);
+            let weights = full::weights(&bench.base);
+            bench.base = Decoder::new(&testing::config(), device.candle(), |name, _| weights[name].to_device(device.candle())).unwrap();
+            bench.train(&mut |row| bench.interrupt.store(row.step == 5, Ordering::Relaxed)).unwrap_err();
+            bench.interrupt.store(false, Ordering::Relaxed);
+            let trained = bench.train(&mut |_| ()).unwrap();
+            for (found, expected) in trained.rows.iter().zip(&on_cpu.rows) {
+                let losses = [(Some(found.train_loss), Some(expected.train_loss)), (found.eval_loss, expected.eval_loss)];
+                for (found, expected) in losses.into_iter().filter_map(|(found, expected)| found.zip(expected)) {
+                    assert!((found - expected).abs() < 1e-3, "{method:?}: loss {found}, on the CPU {expected}");
+                }
+            }
+            let loaded = bench.train(&mut |_| panic!("a finished training was repeated")).unwrap();
+            assert_eq!((loaded.rows.len(), &loaded.hash), (on_cpu.rows.len(), &trained.hash));
+        }
     }
 
     #[test]

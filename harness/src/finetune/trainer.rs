@@ -150,11 +150,16 @@ impl Trainer<'_> {
     /// micro-batches does not change what is minimised.
     fn gradients(&self, micro_batches: &[MicroBatch], weight_sum: f64, micro_step: u64) -> Result<(f64, Gradients), TrainingError> {
         let counted: Vec<_> = micro_batches.iter().enumerate().filter(|(_, batch)| batch.weight_sum != 0.0).collect();
-        // Side by side where the caller's pool has threads; summed in order, so that the sums do not depend on it.
-        let parts: Vec<Result<(f64, Gradients), TrainingError>> = counted
-            .par_iter()
-            .map(|(offset, batch)| self.objective.gradients(self.parameters, batch, weight_sum, Some(micro_step + *offset as u64)))
-            .collect();
+        let gradients = |(offset, batch): &(usize, &MicroBatch)| {
+            self.objective.gradients(self.parameters, batch, weight_sum, Some(micro_step + *offset as u64))
+        };
+        // Side by side where the caller's pool has threads; summed in order, so that the sums do not depend on it. A GPU is full with one
+        // micro-batch, and its memory must hold no more.
+        let parts: Vec<Result<(f64, Gradients), TrainingError>> = if self.objective.device().is_cpu() {
+            counted.par_iter().map(gradients).collect()
+        } else {
+            counted.iter().map(gradients).collect()
+        };
         let mut total = 0.0;
         let mut sums = Gradients::new();
         for part in parts {

@@ -1,6 +1,6 @@
 //! The model that ships with the program: `assets/model` tells what it knows and how it was made.
 
-use super::{LocalModel, ModelError};
+use super::{ComputeDevice, LocalModel, ModelError};
 
 /// The three files of the built-in model: `config.json`, `tokenizer.json`, `model.safetensors` (f16).
 pub fn builtin_model() -> (&'static [u8], &'static [u8], &'static [u8]) {
@@ -11,13 +11,13 @@ pub fn builtin_model() -> (&'static [u8], &'static [u8], &'static [u8]) {
     )
 }
 
-/// Loads the built-in model. `max_context` shortens its window; 0 keeps it.
+/// Loads the built-in model onto a device. `max_context` shortens its window; 0 keeps it.
 ///
 /// # Errors
 /// A failed tensor operation; the files themselves are tested.
-pub fn load_builtin(max_context: usize) -> Result<LocalModel, ModelError> {
+pub fn load_builtin(max_context: usize, device: &ComputeDevice) -> Result<LocalModel, ModelError> {
     let (config, tokenizer, weights) = builtin_model();
-    LocalModel::from_bytes(config, tokenizer, weights, max_context)
+    LocalModel::from_bytes(config, tokenizer, weights, max_context, device.candle())
 }
 
 #[cfg(test)]
@@ -27,7 +27,7 @@ mod tests {
 
     #[test]
     fn it_reads_an_answer_about_a_name_it_never_saw() {
-        let model = load_builtin(0).unwrap();
+        let model = load_builtin(0, &ComputeDevice::cpu()).unwrap();
         let (_, _, weights) = builtin_model();
         assert!(weights.len() < 12_000_000);
         let text = "Passage 1 : Balto Varn : The town of Balto Varn sells honey. It was settled in 1702.\nQuestion : What does Balto Varn export?\nAnswer :";

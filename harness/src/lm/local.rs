@@ -35,29 +35,35 @@ pub struct LocalModel {
 }
 
 impl LocalModel {
-    /// Checks and loads a Hugging Face folder. `max_context` shortens the window; 0 keeps the model's own.
+    /// Checks a Hugging Face folder and loads it into main memory. `max_context` shortens the window; 0 keeps the model's own.
     ///
     /// # Errors
     /// Everything that [`check_folder`] finds, and failures while reading.
     pub fn load_folder(path: &Path, max_context: usize) -> Result<Self, ModelError> {
-        Self::load_checked(&check_folder(path)?, max_context)
+        Self::load_checked(&check_folder(path)?, max_context, &Device::Cpu)
     }
 
-    /// Loads a folder that was checked before.
-    pub fn load_checked(folder: &CheckedFolder, max_context: usize) -> Result<Self, ModelError> {
+    /// Loads a folder that was checked before onto a device.
+    pub fn load_checked(folder: &CheckedFolder, max_context: usize, device: &Device) -> Result<Self, ModelError> {
         let config = with_window(folder.config.clone(), max_context);
-        let decoder = folder.weights.load(&config, &Device::Cpu)?;
+        let decoder = folder.weights.load(&config, device)?;
         Ok(Self::new(decoder, folder.tokenizer.clone(), folder.weights.hash()?))
     }
 
     /// A model from the contents of `config.json`, `tokenizer.json` and `model.safetensors`; special tokens are those of `config.json`.
-    pub fn from_bytes(config: &[u8], tokenizer: &[u8], safetensors: &[u8], max_context: usize) -> Result<Self, ModelError> {
+    pub fn from_bytes(
+        config: &[u8],
+        tokenizer: &[u8],
+        safetensors: &[u8],
+        max_context: usize,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
         let label = "builtin";
         let file = config_file::parse(config, label)?;
         let tokenizer = Tokenizer::from_bytes(tokenizer, file.special)?;
         check_vocabulary(&tokenizer, &file.decoder).map_err(|problem| ModelError::Config { path: label.into(), problem })?;
         let config = with_window(with_window(file.decoder, file.sliding_window.unwrap_or(0)), max_context);
-        let decoder = load_bytes(safetensors, &config, &Device::Cpu, label)?;
+        let decoder = load_bytes(safetensors, &config, device, label)?;
         Ok(Self::new(decoder, tokenizer, blake3::hash(safetensors).to_hex().to_string()))
     }
 

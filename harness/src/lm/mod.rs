@@ -9,6 +9,7 @@ pub mod cache;
 pub mod config;
 pub mod config_file;
 pub mod decoder;
+pub mod device;
 pub mod engine;
 pub mod flops;
 pub mod folder;
@@ -22,6 +23,7 @@ pub mod sample;
 pub mod tokenizer;
 pub mod weights;
 
+pub use device::{ComputeDevice, DeviceError};
 pub use folder::{CheckedFolder, check_folder, save_folder};
 pub use inspect::{ModelSummary, inspect_folder};
 pub use local::LocalModel;
@@ -189,10 +191,13 @@ impl crate::diagnostic::Hint for ModelError {
             Self::Config { .. } => Some("use a plain f32, f16 or bf16 checkpoint of the architecture, without quantisation or custom rope scaling".into()),
             Self::EmptyPrompt => Some("the template rendered an empty prompt and the tokenizer adds no beginning token".into()),
             Self::NotFinite => Some("the weights hold NaN or infinity; a fine-tuning may have diverged: lower `finetune.learning_rate`".into()),
+            Self::Tensor(error) => device::memory_hint(error),
             _ => None,
         }
     }
 }
 
+#[cfg(test)]
+mod device_tests;
 #[cfg(test)]
 mod tests;

@@ -266,10 +266,10 @@ fn a_model_from_bytes_is_the_model_from_the_folder() {
     let model = load("llama-gqa-tied");
     let read = |file: &str| std::fs::read(folder("llama-gqa-tied").join(file)).unwrap();
     let (config, tokenizer, weights) = (read("config.json"), read("tokenizer.json"), read("model.safetensors"));
-    let embedded = LocalModel::from_bytes(&config, &tokenizer, &weights, 0).unwrap();
+    let embedded = LocalModel::from_bytes(&config, &tokenizer, &weights, 0, &Device::Cpu).unwrap();
     assert!(same_weights(&embedded.decoder, &model.decoder));
     assert_eq!((&embedded.weights_hash, embedded.tokenizer.special()), (&model.weights_hash, model.tokenizer.special()));
-    let error = LocalModel::from_bytes(&config, &tokenizer, &weights[..weights.len() - 2], 0).unwrap_err();
+    let error = LocalModel::from_bytes(&config, &tokenizer, &weights[..weights.len() - 2], 0, &Device::Cpu).unwrap_err();
     assert!(matches!(error, ModelError::Weights { .. }), "{error}");
 }
 

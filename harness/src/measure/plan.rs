@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::source::ModelSource;
 use crate::dataset::{self, Dataset, DatasetError, Sample};
 use crate::diagnostic::{Blame, Hint};
-use crate::lm::ModelError;
 use crate::lm::tokenizer::Tokenizer;
+use crate::lm::{ComputeDevice, DeviceError, ModelError};
 use crate::retrieval::{self, RetrievalError};
 use crate::spec::{self, ContextSource, RunSpec, SpecError, SpecProblem, TrainContext, VariantKind};
 use crate::variant::prompt::{PromptError, PromptTemplate};
@@ -24,6 +24,8 @@ pub struct RunPlan {
     pub template: PromptTemplate,
     /// The model, checked and not loaded.
     pub model: ModelSource,
+    /// Where it will compute.
+    pub device: ComputeDevice,
     /// Window in use.
     pub context_length: usize,
     /// BLAKE3 by what was hashed.
@@ -38,6 +40,9 @@ pub enum PlanError {
     /// The spec's text or values.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The data.
     #[error("cannot load dataset `{name}`")]
     Dataset {
@@ -76,6 +81,7 @@ impl Hint for PlanError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Spec(error) => error.hint(),
+            Self::Device(error) => error.hint(),
             Self::Dataset { source, .. } => source.hint(),
             Self::Model { source, .. } => source.hint(),
             Self::Retrieval(source) => source.hint(),
@@ -99,6 +105,7 @@ impl RunPlan {
         if !problems.is_empty() {
             return Err(SpecError::Problems(problems).into());
         }
+        let device = ComputeDevice::open(spec.model.device)?;
         let template = PromptTemplate::new(&spec.prompt.template)?;
         let model_error = |source| PlanError::Model { name: spec.model.path.display().to_string(), source: Box::new(source) };
         let model = ModelSource::open(&spec.model.path, base_dir).map_err(model_error)?;
@@ -114,8 +121,8 @@ impl RunPlan {
         if spec.retrieves() {
             retrieval::check_embedder(&anchored(&spec.retrieval.embedder, base_dir)).map_err(retrieval_error)?;
         }
-        let mut plan =
-            Self { spec, base_dir: base_dir.to_owned(), dataset, template, model, context_length, hashes, run_id: String::new() };
+        let base_dir = base_dir.to_owned();
+        let mut plan = Self { spec, base_dir, dataset, template, model, device, context_length, hashes, run_id: String::new() };
         plan.check_needs()?;
         plan.check_prompts()?;
         plan.check_corpus()?;
@@ -225,6 +232,10 @@ impl RunPlan {
             if was.get(key) != Some(value) {
                 found.push(format!("`{key}` was {}, is {value}", was.get(key).map_or("not there".to_owned(), ToString::to_string)));
             }
+        }
+        // `auto` may find another one than before.
+        if manifest.machine.device != self.device.label() {
+            found.push(format!("the device was {}, is {}", manifest.machine.device, self.device.label()));
         }
         for (name, hash) in &self.hashes {
             if manifest.hashes.get(name).is_some_and(|before| before != hash) {

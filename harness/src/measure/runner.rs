@@ -16,7 +16,7 @@ use crate::finetune::{TrainingError, TunedWeights};
 use crate::lm::local::LocalModel;
 use crate::lm::{Generation, GenerationConfig, LanguageModel, ModelError, Prompt};
 use crate::retrieval::{self, IndexFigures, RetrievalError, Retrieved, Retriever};
-use crate::spec::{ContextSource, VariantKind};
+use crate::spec::{ContextSource, DeviceName, VariantKind};
 use crate::store::journal::Journal;
 use crate::store::manifest::{DatasetRecord, Manifest, ModelRecord, PhaseRecord};
 use crate::store::row::{JournalRow, Phase};
@@ -262,7 +262,7 @@ fn measure(
     let plan = request.plan;
     let model = phase(manifest, "load", || {
         listener(RunEvent::Phase { name: "load", detail: &plan.spec.model.path.display().to_string(), total: 0, unit: "" });
-        Ok(plan.model.load(plan.context_length)?)
+        Ok(plan.model.load(plan.context_length, &plan.device)?)
     })?;
     stop_if(request.interrupt)?;
 
@@ -380,7 +380,7 @@ fn new_manifest(request: &RunRequest) -> Manifest {
         git_commit: request.git_commit.clone(),
         started_at: request.started_at.clone(),
         hashes: plan.hashes.clone(),
-        machine: counters::machine("cpu"),
+        machine: counters::machine(plan.device.label()),
         dataset: DatasetRecord {
             name: dataset.info.name.clone(),
             version: dataset.info.version.clone(),
@@ -413,6 +413,9 @@ fn caveats(plan: &RunPlan) -> Vec<String> {
     let mut caveats = plan.dataset.notes.clone();
     if !plan.spec.adapters().is_empty() && plan.spec.seeds.len() == 1 {
         caveats.push("one training seed: the spread between trainings is not measured; set `seeds = [1, 2, 3]` for it".into());
+    }
+    if plan.spec.model.device == DeviceName::Auto {
+        caveats.push(format!("`model.device = \"auto\"` took {}: times belong to that device", plan.device.label()));
     }
     if plan.dataset.test.len() < 100 {
         caveats.push(format!("{} test questions: only large differences can be seen", plan.dataset.test.len()));

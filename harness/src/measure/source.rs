@@ -6,7 +6,7 @@ use crate::lm::config::DecoderConfig;
 use crate::lm::folder::{CheckedFolder, check_folder};
 use crate::lm::local::LocalModel;
 use crate::lm::tokenizer::Tokenizer;
-use crate::lm::{ModelError, builtin};
+use crate::lm::{ComputeDevice, ModelError, builtin};
 
 /// A model that can be loaded.
 pub enum ModelSource {
@@ -20,7 +20,7 @@ impl ModelSource {
     /// Opens `builtin` or a folder (relative to `base`); loads no weights from a folder.
     pub fn open(path: &Path, base: &Path) -> Result<Self, ModelError> {
         if path == Path::new("builtin") {
-            Ok(Self::Builtin(Box::new(builtin::load_builtin(0)?)))
+            Ok(Self::Builtin(Box::new(builtin::load_builtin(0, &ComputeDevice::cpu())?)))
         } else {
             Ok(Self::Folder(Box::new(check_folder(&base.join(path))?)))
         }
@@ -50,11 +50,11 @@ impl ModelSource {
         }
     }
 
-    /// Loads the weights, with a window of `context_length` tokens.
-    pub fn load(&self, context_length: usize) -> Result<LocalModel, ModelError> {
+    /// Loads the weights onto a device, with a window of `context_length` tokens.
+    pub fn load(&self, context_length: usize, device: &ComputeDevice) -> Result<LocalModel, ModelError> {
         match self {
-            Self::Builtin(_) => builtin::load_builtin(context_length),
-            Self::Folder(folder) => LocalModel::load_checked(folder, context_length),
+            Self::Builtin(_) => builtin::load_builtin(context_length, device),
+            Self::Folder(folder) => LocalModel::load_checked(folder, context_length, device.candle()),
         }
     }
 }

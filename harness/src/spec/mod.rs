@@ -1,6 +1,7 @@
 //! [`RunSpec`] is what the user wrote; checking it, before any model loads, gives the plan.
 
 mod check;
+mod device;
 mod read;
 pub mod variant;
 
@@ -10,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::check;
+pub use device::DeviceName;
 pub use read::{Override, SpecError, SpecProblem, read, schema};
 pub use variant::{ContextSource, VariantKind};
 
@@ -162,10 +164,6 @@ choice!(
 choice!(
     /// `model.dtype`
     Dtype { F32 }
-);
-choice!(
-    /// `model.device`
-    DeviceName { Cpu }
 );
 choice!(
     /// `finetune.method`

@@ -56,8 +56,15 @@ pub struct MachineRecord {
     pub memory_bytes: u64,
     /// Operating system and kernel.
     pub os: String,
-    /// `cpu`.
+    /// What the model computed on: `cpu`, or a GPU such as `cuda:0 (NVIDIA H100 80GB HBM3)`. The embedder and the index are always on the CPU.
     pub device: String,
+}
+
+impl MachineRecord {
+    /// Name of what the model computed on: the processor's, or the GPU's.
+    pub fn computes_on(&self) -> &str {
+        if self.device == "cpu" { &self.cpu } else { &self.device }
+    }
 }
 
 /// The dataset's figures.

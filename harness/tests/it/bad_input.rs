@@ -125,3 +125,26 @@ fn a_full_output_folder_is_refused() {
     says(&printed.err, &["`out` is not empty", "--resume"]);
     assert_eq!(std::fs::read_dir(sandbox.path("out")).unwrap().count(), 1);
 }
+
+#[test]
+fn an_unknown_device_is_named_with_its_line_and_the_nearest() {
+    says(
+        &refused(&Sandbox::new(), "[model]\ndevice = \"cudda\"\n"),
+        &["line 2", "`model.device` is \"cudda\"", "did you mean `cuda`?", "cuda:N"],
+    );
+}
+
+#[test]
+fn a_gpu_that_cannot_be_had_is_refused_and_never_replaced() {
+    // No machine has a hundred GPUs, so this holds with CUDA built in as well.
+    let text = refused(&Sandbox::new(), "[model]\ndevice = \"cuda:99\"\n");
+    says(&text, &["`model.device` is `cuda:99`"]);
+    let ways = ["cargo build --release --features cuda", "nvidia-smi", "the last one is `cuda:"];
+    assert!(ways.iter().any(|way| text.contains(way)), "{text}");
+}
+
+#[test]
+fn a_schema_knows_the_devices() {
+    let schema = Sandbox::new().run(0, &["init", "--schema"]).out;
+    says(&schema, &["cuda(:[0-9]+)?"]);
+}

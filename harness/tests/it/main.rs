@@ -5,4 +5,5 @@
 mod bad_input;
 mod quickstart;
 mod sandbox;
+mod threads;
 mod tidy;

@@ -89,6 +89,37 @@ fn fenced_crates_stay_behind_their_fences() {
     assert!(escaped.is_empty(), "outside the fence:\n{}", escaped.join("\n"));
 }
 
+/// Work that stays in main memory whatever `model.device` says, or that decides on the device.
+const ON_THE_CPU: &[&str] = &[
+    "lm/device.rs",
+    "lm/local.rs",
+    "lm/device_tests.rs",
+    "lm/tests.rs",
+    "finetune/muon.rs",
+    "finetune/optimizer.rs",
+    "finetune/pretrain",
+    "finetune/testing.rs",
+    "finetune/reference.rs",
+    "lm/ops/check.rs",
+    "retrieval/",
+];
+
+#[test]
+fn tensors_follow_the_device_of_the_model() {
+    let names_the_cpu = |(name, text): &(String, String)| {
+        without_tests(text).contains("Device::Cpu") && !ON_THE_CPU.iter().any(|home| name.starts_with(home))
+    };
+    let found: Vec<String> = sources().into_iter().filter(names_the_cpu).map(|(name, _)| name).collect();
+    assert!(found.is_empty(), "take the device from a tensor instead of naming the CPU: {found:?}");
+}
+
+#[test]
+fn one_file_knows_how_the_program_was_built() {
+    let asks = |(name, text): &(String, String)| text.contains("feature = \"cuda\"") && name != "lm/device.rs";
+    let found: Vec<String> = sources().into_iter().filter(asks).map(|(name, _)| name).collect();
+    assert!(found.is_empty(), "`cfg(feature = \"cuda\")` belongs into lm/device.rs: {found:?}");
+}
+
 #[test]
 fn documents_name_files_that_exist() {
     let mut missing = Vec::new();

@@ -27,7 +27,8 @@ pub(super) fn ecdf(tables: &Tables) -> Option<Figure> {
     let title = "Time per query".to_owned();
     let mut scene = Scene::new(WIDTH, 400.0);
     let machine = &tables.manifest().machine;
-    let subtitle = format!("{}, {} threads; {n} questions per variant, one at a time; mark: median", machine.cpu, machine.threads);
+    let subtitle =
+        format!("{}, {} threads; {n} questions per variant, one at a time; mark: median", machine.computes_on(), machine.threads);
     let below = axis::title(&mut scene, &title, &subtitle);
     let keys: Vec<(Key, String)> = curves.iter().map(|(variant, _)| (Key::Variant(*variant), variant.name().to_owned())).collect();
     let top = axis::legend(&mut scene, &keys, below) + 4.0;

@@ -133,7 +133,8 @@ pub(super) fn tradeoff(tables: &Tables) -> Option<Figure> {
     let n = points.first()?.1.n;
     let title = format!("{} against time per query", format::sentence(&metric.label()));
     let mut scene = Scene::new(WIDTH, 430.0);
-    let subtitle = format!("{}; median of {n} queries, one at a time; up and to the left is better", tables.manifest().machine.cpu);
+    let subtitle =
+        format!("{}; median of {n} queries, one at a time; up and to the left is better", tables.manifest().machine.computes_on());
     let below = axis::title(&mut scene, &title, &subtitle);
     let keys: Vec<(Key, String)> = points.iter().map(|(row, _)| (Key::Variant(row.variant), row.variant.name().to_owned())).collect();
     let top_y = axis::legend(&mut scene, &keys, below) + 4.0;

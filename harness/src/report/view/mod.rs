@@ -9,6 +9,8 @@ use serde::Serialize;
 use super::format;
 use super::plot::Figure;
 use crate::cost::Ledger;
+use crate::spec::DeviceName;
+use crate::store::manifest::Manifest;
 use crate::table::Tables;
 
 pub(super) use examples::Example;
@@ -100,6 +102,12 @@ impl Entry {
     }
 }
 
+/// Where the model computed, unless that was the CPU because the spec says so.
+fn device(manifest: &Manifest) -> String {
+    let device = &manifest.machine.device;
+    if device == "cpu" && manifest.spec.model.device == DeviceName::Cpu { String::new() } else { format!(" on {device}") }
+}
+
 /// Decides what the report says.
 pub(super) fn build(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> View {
     let manifest = tables.manifest();
@@ -107,11 +115,12 @@ pub(super) fn build(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> Vie
     View {
         title: format!("RAG, fine-tuning, or both: {}", dataset.name),
         subtitle: format!(
-            "{} test questions, {} documents, {} training labels; a model of {} parameters; run “{}”",
+            "{} test questions, {} documents, {} training labels; a model of {} parameters{}; run “{}”",
             format::count(tables.data.samples.len() as f64),
             format::count(dataset.documents as f64),
             format::count(dataset.train as f64),
             format::quantity(manifest.model.parameters as f64),
+            device(manifest),
             manifest.spec.name,
         ),
         headline: headline::sentences(tables, ledger),

@@ -404,6 +404,7 @@ pub(super) fn facts(tables: &Tables) -> Vec<(String, String)> {
                 machine.os
             ),
         ),
+        ("device", manifest.machine.device.clone()),
         ("seeds", spec.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
         (
             "retrieval",
