@@ -29,7 +29,7 @@ use failure::Failure;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(&cli);
-    match threads::settle(cli.global.threads).and_then(|()| dispatch(&cli)) {
+    match threads::settle(cli.global.threads).and_then(|()| threads::in_pool(|| dispatch(&cli))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let _ = write!(std::io::stderr(), "{failure}");

@@ -2,18 +2,21 @@
 //!
 //! | who computes | where | ruled by |
 //! |---|---|---|
-//! | the kernels, the trainer, the index, tokenizers, candle's matrix products | rayon's global pool | [`settle`] builds it |
+//! | the run itself, kernels, trainer, index, tokenizers, candle's matrix products | rayon's global pool | [`settle`] builds it |
 //! | candle's matrix products | how many pieces they are cut into | `RAYON_NUM_THREADS` |
-//! | candle's element-wise operations from 65 536 elements on | workers of candle's own, which spin between calls | `CANDLE_NUM_THREADS` |
+//! | candle's unary and binary operations from 65 536 elements on: sums of gradients, residuals | its own workers | `CANDLE_NUM_THREADS` |
 //! | polars | a pool of its own, idle while the model computes | `POLARS_MAX_THREADS` |
 //!
-//! candle's workers are turned off: beside a pool that is busy they are one thread too many each, and what they share is bound by memory, not
-//! by computing. The calling thread, which is one of the pool, does it alone.
+//! candle's workers are turned off. They spin between calls, beside a pool that is busy each is a thread too many, and what they share out is
+//! bound by memory: the thread that calls does it alone.
 
 use std::num::NonZero;
 
 use super::failure::Failure;
 use crate::diagnostic::Blame;
+
+/// As much as a process's first thread usually has: the pool's threads do its work.
+const STACK: usize = 8 << 20;
 
 /// Settles the number of threads, once, before the process has a second thread.
 pub fn settle(asked: Option<usize>) -> Result<(), Failure> {
@@ -32,9 +35,15 @@ pub fn settle(asked: Option<usize>) -> Result<(), Failure> {
     }
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
+        .stack_size(STACK)
         .thread_name(|index| format!("ragft-{index}"))
         .build_global()
         .map_err(|error| Failure::message(Blame::Runtime, &format!("cannot start threads: {error}"), None))
+}
+
+/// Does the work on a thread of the pool: called from outside, every parallel loop would put the caller to sleep and wake it again.
+pub fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
 }
 
 /// As rayon has it.

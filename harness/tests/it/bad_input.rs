@@ -144,6 +144,11 @@ fn a_gpu_that_cannot_be_had_is_refused_and_never_replaced() {
 }
 
 #[test]
+fn no_threads_at_all_are_refused() {
+    says(&Sandbox::new().run(2, &["run", "-o", "out", "--threads", "0"]).err, &["`--threads` is 0", "at least 1"]);
+}
+
+#[test]
 fn a_schema_knows_the_devices() {
     let schema = Sandbox::new().run(0, &["init", "--schema"]).out;
     says(&schema, &["cuda(:[0-9]+)?"]);
