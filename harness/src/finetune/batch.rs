@@ -19,21 +19,52 @@ pub struct MicroBatch {
     pub weight_sum: f64,
     /// Positions that are computed, row by row, padding not counted.
     pub lengths: Vec<usize>,
+    /// The same rows without padding.
+    pub rows: Vec<BatchRow>,
+}
+
+/// One row of a micro-batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchRow {
+    /// What is put in.
+    pub tokens: Vec<u32>,
+    /// What should come out, in order of positions.
+    pub labels: Vec<RowLabel>,
+}
+
+/// A position whose prediction counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowLabel {
+    /// Position in the row.
+    pub position: usize,
+    /// What it should predict.
+    pub target: u32,
+    /// Loss weight, not zero.
+    pub weight: f32,
+}
+
+impl BatchRow {
+    fn new(row: &TrainingSequence) -> Self {
+        let counted = row.loss_weights.iter().enumerate().skip(1).filter(|(_, weight)| **weight != 0.0);
+        let label = |(target, &weight): (usize, &f32)| RowLabel { position: target - 1, target: row.tokens[target], weight };
+        Self { tokens: row.tokens[..row.tokens.len().saturating_sub(1)].to_vec(), labels: counted.map(label).collect() }
+    }
 }
 
 impl MicroBatch {
     /// Packs rows; each must have two tokens or more to count.
     pub fn new(rows: &[TrainingSequence], device: &Device) -> Result<Self> {
-        let lengths: Vec<usize> = rows.iter().map(|row| row.tokens.len().saturating_sub(1)).collect();
+        let rows: Vec<BatchRow> = rows.iter().map(BatchRow::new).collect();
+        let lengths: Vec<usize> = rows.iter().map(|row| row.tokens.len()).collect();
         let width = lengths.iter().copied().max().unwrap_or(0).max(1);
         let mut tokens = vec![0u32; rows.len() * width];
         let (mut positions, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (row, &length)) in rows.iter().zip(&lengths).enumerate() {
-            tokens[index * width..][..length].copy_from_slice(&row.tokens[..length]);
-            for (target, &weight) in row.loss_weights.iter().enumerate().skip(1).filter(|(_, weight)| **weight != 0.0) {
-                positions.push((index * width + target - 1) as u32);
-                targets.push(row.tokens[target]);
-                weights.push(weight);
+            tokens[index * width..][..length].copy_from_slice(&row.tokens);
+            for label in &row.labels {
+                positions.push((index * width + label.position) as u32);
+                targets.push(label.target);
+                weights.push(label.weight);
             }
         }
         let count = positions.len();
@@ -44,6 +75,7 @@ impl MicroBatch {
             weight_sum: weights.iter().map(|&weight| f64::from(weight)).sum(),
             weights: Tensor::from_vec(weights, count, device)?,
             lengths,
+            rows,
         })
     }
 

@@ -151,7 +151,7 @@ mod tests {
     fn gradients_match_central_differences() {
         let base = testing::decoder(testing::config(), 3);
         let (adapter, parameters) = trained();
-        let objective = NextToken { decoder: &base, adapter: Some(&adapter), dropout: 0.0, seed: 0 };
+        let objective = NextToken::new(&base, Some(&adapter));
         let batch = MicroBatch::new(&FixedBatches::random(1, 1, 3).batches(0)[0], &Device::Cpu).unwrap();
         let loss = || objective.loss(&batch, batch.weight_sum, None).unwrap();
         let grads = loss().backward().unwrap();
@@ -198,13 +198,13 @@ mod tests {
     fn dropout_acts_in_training_only_and_repeats_for_a_micro_step() {
         let base = testing::decoder(testing::config(), 3);
         let (adapter, _) = trained();
-        let objective = NextToken { decoder: &base, adapter: Some(&adapter), dropout: 0.3, seed: 4 };
+        let objective = NextToken { dropout: 0.3, seed: 4, ..NextToken::new(&base, Some(&adapter)) };
         let batch = MicroBatch::new(&FixedBatches::random(1, 1, 3).batches(0)[0], &Device::Cpu).unwrap();
         let loss = |micro_step| objective.loss(&batch, 1.0, micro_step).unwrap().to_scalar::<f32>().unwrap();
         assert_eq!(loss(Some(1)), loss(Some(1)));
         assert_ne!(loss(Some(1)), loss(Some(2)));
         assert_ne!(loss(Some(1)), loss(None));
-        let plain = NextToken { dropout: 0.0, ..objective };
+        let plain = NextToken::new(&base, Some(&adapter));
         assert_eq!(plain.loss(&batch, 1.0, Some(1)).unwrap().to_scalar::<f32>().unwrap(), loss(None));
     }
 }

@@ -14,6 +14,7 @@ pub mod lora;
 mod muon;
 pub mod objective;
 pub mod optimizer;
+pub mod pass;
 pub mod peft;
 pub mod pretrain;
 pub mod pretrain_batches;

@@ -111,7 +111,7 @@ fn pretrain_in_pool(
     let log = EvaluationLog { path: out_dir.join("pretrain.jsonl") };
     std::fs::create_dir_all(out_dir).map_err(|source| PretrainError::File { path: out_dir.into(), source })?;
     let checkpoint = out_dir.join("checkpoint");
-    let objective = NextToken { decoder: &decoder, adapter: None, dropout: 0.0, seed: spec.seed };
+    let objective = NextToken::new(&decoder, None);
     let steps = batches.steps();
     let trainer = Trainer {
         parameters: &parameters,

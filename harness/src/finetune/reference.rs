@@ -102,7 +102,7 @@ fn ten_steps_of_full_training_have_the_losses_of_torch() {
     let training: FullTraining = read("full.json");
     let (decoder, parameters) = full::trainable(&base()).unwrap();
     let group = ParameterGroup { rule: UpdateRule::ADAMW, learning_rate: training.learning_rate, weight_decay: training.weight_decay };
-    let objective = NextToken { decoder: &decoder, adapter: None, dropout: 0.0, seed: 0 };
+    let objective = NextToken::new(&decoder, None);
     let (batches, interrupt) = (steps(&training), AtomicBool::new(false));
     let trainer = Trainer {
         parameters: &parameters,
@@ -145,7 +145,7 @@ fn an_adapter_trained_here_gives_its_logits_in_peft() {
     let base = base();
     let config = LoraConfig { rank: 3, alpha: 9.0, dropout: 0.1, rank_stabilised: false, target_modules: Module::ALL.to_vec() };
     let (adapter, parameters) = lora::fresh(&base.config, &config, 1, &Device::Cpu).unwrap();
-    let objective = NextToken { decoder: &base, adapter: Some(&adapter), dropout: config.dropout, seed: 1 };
+    let objective = NextToken { dropout: config.dropout, seed: 1, ..NextToken::new(&base, Some(&adapter)) };
     let (batches, interrupt) = (steps(&training), AtomicBool::new(false));
     let trainer = Trainer {
         parameters: &parameters,

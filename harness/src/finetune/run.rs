@@ -160,14 +160,15 @@ type Trained = (TunedWeights, Parameters, Progress);
 fn train_lora(request: &TrainingRequest, data: &Data, events: &mut dyn FnMut(&TrainingRow)) -> Result<Trained, TrainingError> {
     let base = request.base;
     let (adapter, parameters) = lora::fresh(&base.config, &request.spec.into(), request.seed, base.embedding.device())?;
-    let objective = NextToken { decoder: base, adapter: Some(&adapter), dropout: request.spec.dropout, seed: request.seed };
+    let recompute = request.spec.gradient_checkpointing;
+    let objective = NextToken { dropout: request.spec.dropout, seed: request.seed, recompute, ..NextToken::new(base, Some(&adapter)) };
     let progress = fit_parameters(request, data, &parameters, &objective, events)?;
     Ok((TunedWeights::Lora(lora::frozen(&adapter)?), parameters, progress))
 }
 
 fn train_full(request: &TrainingRequest, data: &Data, events: &mut dyn FnMut(&TrainingRow)) -> Result<Trained, TrainingError> {
     let (decoder, parameters) = full::trainable(request.base)?;
-    let objective = NextToken { decoder: &decoder, adapter: None, dropout: 0.0, seed: request.seed };
+    let objective = NextToken { recompute: request.spec.gradient_checkpointing, ..NextToken::new(&decoder, None) };
     let progress = fit_parameters(request, data, &parameters, &objective, events)?;
     Ok((TunedWeights::Full(Box::new(full::frozen(&decoder)?)), parameters, progress))
 }
@@ -248,6 +249,7 @@ mod tests {
             micro_batch: 2,
             grad_accum_steps: 2,
             max_length: 12,
+            gradient_checkpointing: false,
             validation_fraction: 0.2,
             eval_steps: 0,
             patience: 0,

@@ -151,8 +151,10 @@ impl Trainer<'_> {
     fn gradients(&self, micro_batches: &[MicroBatch], weight_sum: f64, micro_step: u64) -> Result<(f64, Gradients), TrainingError> {
         let counted: Vec<_> = micro_batches.iter().enumerate().filter(|(_, batch)| batch.weight_sum != 0.0).collect();
         // Side by side where the caller's pool has threads; summed in order, so that the sums do not depend on it.
-        let parts: Vec<Result<(f64, Gradients), TrainingError>> =
-            counted.par_iter().map(|(offset, batch)| self.micro_gradients(batch, weight_sum, micro_step + *offset as u64)).collect();
+        let parts: Vec<Result<(f64, Gradients), TrainingError>> = counted
+            .par_iter()
+            .map(|(offset, batch)| self.objective.gradients(self.parameters, batch, weight_sum, Some(micro_step + *offset as u64)))
+            .collect();
         let mut total = 0.0;
         let mut sums = Gradients::new();
         for part in parts {
@@ -161,17 +163,6 @@ impl Trainer<'_> {
             gradients.into_iter().for_each(|(name, gradient)| add(&mut sums, &name, gradient));
         }
         Ok((total, sums))
-    }
-
-    fn micro_gradients(&self, batch: &MicroBatch, weight_sum: f64, micro_step: u64) -> Result<(f64, Gradients), TrainingError> {
-        let loss = self.objective.loss(batch, weight_sum, Some(micro_step))?;
-        let grads = loss.backward()?;
-        let flat = |(name, var): (&String, &Var)| {
-            let gradient = grads.get(var).ok_or_else(|| TrainingError::NoGradient { name: name.clone() })?;
-            Ok((name.clone(), gradient.flatten_all()?.to_vec1()?))
-        };
-        let gradients = self.parameters.iter().map(flat).collect::<Result<_, TrainingError>>()?;
-        Ok((f64::from(loss.to_scalar::<f32>()?), gradients))
     }
 
     fn evaluation_due(&self, step: u64) -> bool {
@@ -185,7 +176,7 @@ impl Trainer<'_> {
         for rows in self.validation {
             let batch = MicroBatch::new(rows, self.objective.device())?;
             if batch.weight_sum != 0.0 {
-                loss += f64::from(self.objective.loss(&batch, 1.0, None)?.to_scalar::<f32>()?);
+                loss += self.objective.value(&batch, 1.0)?;
                 weight += batch.weight_sum;
             }
         }
@@ -263,9 +254,11 @@ fn add(sums: &mut Gradients, name: &str, gradient: Vec<f32>) {
     }
 }
 
-/// L2 norm over all gradients, summed in f64 in the order of names.
+/// L2 norm over all gradients, summed in f64 by weight and then in the order of names.
 fn global_norm(gradients: &Gradients) -> f64 {
-    gradients.values().flatten().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt()
+    let squares = |gradient: &Vec<f32>| gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
+    let sums: Vec<f64> = gradients.values().collect::<Vec<_>>().into_par_iter().map(squares).collect();
+    sums.iter().sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
@@ -309,7 +302,7 @@ mod tests {
     ) -> (Result<Progress, TrainingError>, Vec<f32>) {
         let (decoder, parameters) = testing::trainable(testing::config(), 3);
         let interrupt = AtomicBool::new(false);
-        let objective = NextToken { decoder: &decoder, adapter: None, dropout: 0.0, seed: 0 };
+        let objective = NextToken::new(&decoder, None);
         let trainer = Trainer { parameters: &parameters, objective: &objective, batches, validation, interrupt: &interrupt, config };
         let result = trainer.run(Optimizer::new(&parameters, mixed), &mut |row| interrupt.store(row.step == stop_after, Ordering::Relaxed));
         let weights = parameters.values().flat_map(|var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect();
@@ -378,7 +371,7 @@ mod tests {
     #[test]
     fn every_trainable_weight_gets_a_gradient_that_is_not_zero() {
         let (decoder, parameters) = testing::trainable(testing::config(), 3);
-        let objective = NextToken { decoder: &decoder, adapter: None, dropout: 0.0, seed: 0 };
+        let objective = NextToken::new(&decoder, None);
         let batch = MicroBatch::new(&FixedBatches::random(1, 1, 3).batches(0)[0], objective.device()).unwrap();
         let grads = objective.loss(&batch, batch.weight_sum, None).unwrap().backward().unwrap();
         for (name, var) in &parameters {
@@ -402,7 +395,7 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let (decoder, parameters) = testing::trainable(wide.clone(), 3);
-                let objective = NextToken { decoder: &decoder, adapter: None, dropout: 0.0, seed: 0 };
+                let objective = NextToken::new(&decoder, None);
                 let interrupt = AtomicBool::new(false);
                 let trainer = Trainer {
                     parameters: &parameters,

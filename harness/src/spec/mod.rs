@@ -120,6 +120,7 @@ section!(
         micro_batch: usize,
         grad_accum_steps: usize,
         max_length: usize,
+        gradient_checkpointing: bool,
         validation_fraction: f64,
         eval_steps: u64,
         patience: u64,

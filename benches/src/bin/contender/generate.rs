@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{DType, Tensor};
+use ragft::kernel::WeightForm;
 use ragft::lm::decoder::Positions;
 use ragft::lm::{Generation, GenerationConfig, LanguageModel as _, LocalModel, Prompt};
 use serde_json::json;
@@ -12,10 +13,14 @@ use crate::tokens::Tokens;
 
 /// Loads the model folder with weights of the type that was asked for.
 pub fn load(settings: &Settings) -> Result<LocalModel> {
-    match settings.dtype.as_str() {
-        "f32" => LocalModel::load_folder(&settings.model, 0).with_context(|| format!("cannot load `{}`", settings.model.display())),
-        other => bail!("the engine has no {other} weights yet"),
-    }
+    let form = match settings.dtype.as_str() {
+        "f32" => WeightForm::F32,
+        "bf16" => WeightForm::Bf16,
+        "q8_0" => WeightForm::Q8,
+        other => bail!("the engine has no {other} weights"),
+    };
+    let model = LocalModel::load_folder(&settings.model, 0).with_context(|| format!("cannot load `{}`", settings.model.display()))?;
+    Ok(model.with_form(form))
 }
 
 /// Answers commands until the input ends.
@@ -57,7 +62,15 @@ fn prompt(tokens: Vec<u32>) -> Prompt {
 }
 
 fn greedy(new: usize) -> GenerationConfig {
-    GenerationConfig { max_new_tokens: new, temperature: 0.0, top_p: 1.0, stop: Vec::new(), seed: 0, forced_tokens: Some(new) }
+    GenerationConfig {
+        max_new_tokens: new,
+        temperature: 0.0,
+        top_p: 1.0,
+        stop: Vec::new(),
+        seed: 0,
+        batch_size: usize::MAX,
+        forced_tokens: Some(new),
+    }
 }
 
 /// The models of these runs have a tokenizer that spells token 7 as `t7`, and no token that ends an answer: so the text tells the ids.

@@ -62,13 +62,13 @@ pub fn serve(settings: &Settings, work: TrainWork, channel: &mut Channel) -> Res
     match work.method {
         Method::Lora => {
             let (adapter, parameters) = initial_adapter(&work, &model.decoder.config)?;
-            let objective = NextToken { decoder: &model.decoder, adapter: Some(&adapter), dropout: 0.0, seed: work.seed };
+            let objective = NextToken::new(&model.decoder, Some(&adapter));
             train(&work, &objective, &parameters, channel)
         }
         Method::Full => {
             let (decoder, parameters) = full::trainable(&model.decoder)?;
             drop(model);
-            let objective = NextToken { decoder: &decoder, adapter: None, dropout: 0.0, seed: work.seed };
+            let objective = NextToken::new(&decoder, None);
             train(&work, &objective, &parameters, channel)
         }
     }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::decode::{Rows, Step, attend};
 use super::storage::{read, supported, tensor_like};
-use crate::kernel::elementwise::softmax as normalize;
+use crate::kernel::elementwise::{softmax as normalize, softmax_backward};
 use crate::kernel::simd::{dot, vectorized};
 use crate::kernel::{Matrix, Target, gemm};
 
@@ -298,21 +298,13 @@ impl HeadRows {
             #[inline(always)]
             || {
                 for (row, (ds, p)) in ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys)).enumerate() {
-                    score_gradient(ds, p, dot(&grad[row * stride..][..d], &out[row * stride..][..d]), inputs.scale());
+                    softmax_backward(ds, p, dot(&grad[row * stride..][..d], &out[row * stride..][..d]), inputs.scale());
                 }
             },
         );
         let ds = Matrix::new(ds, count, keys);
         gemm(Target::serial(dq, d), 1.0, ds, inputs.k.rows(batch, kv_head, 0, keys));
         gemm(Target::serial(dk, d).adding(), 1.0, ds.t(), inputs.q.rows(batch, head, first, count));
-    }
-}
-
-/// `p (dp - delta) scale` in place of `dp`.
-#[inline(always)]
-fn score_gradient(dp: &mut [f32], p: &[f32], delta: f32, scale: f32) {
-    for (dp, p) in dp.iter_mut().zip(p) {
-        *dp = p * (*dp - delta) * scale;
     }
 }
 

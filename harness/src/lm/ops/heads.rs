@@ -153,7 +153,9 @@ impl SplitHeads {
                             turn(&mut turned, cos, sin, -1.0);
                         }
                         match weight {
-                            Some(weight) => rms_norm::backward(&x[joined * d..(joined + 1) * d], weight, &turned, self.eps, dx, dw),
+                            Some(weight) => {
+                                elementwise::rms_norm_backward(&x[joined * d..(joined + 1) * d], weight, &turned, self.eps, dx, dw)
+                            }
                             None => dx.copy_from_slice(&turned),
                         }
                     }

@@ -26,6 +26,8 @@ mod check;
 
 use candle_core::{Result, Tensor};
 
+pub use storage::{supported, with_floats};
+
 /// `x W^T + b`. `x` is `[.., in]`, `weight` `[out, in]`, `bias` `[out]`. Weights that are no variables and depend on none get no gradient.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     linear::linear(x, weight, bias)

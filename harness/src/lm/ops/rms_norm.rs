@@ -5,8 +5,8 @@ use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::storage::{floats, read, supported, tensor_like};
-use crate::kernel::elementwise::{inverse_rms, rms_norm as forward};
-use crate::kernel::simd::{dot, for_row_chunks, rows_per_chunk, vectorized};
+use crate::kernel::elementwise::{rms_norm as forward, rms_norm_backward as backward};
+use crate::kernel::simd::{for_row_chunks, rows_per_chunk, vectorized};
 
 /// See [`super::rms_norm`].
 pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
@@ -73,23 +73,6 @@ pub(super) fn sum_rows(rows: &[f32], width: usize) -> Vec<f32> {
         total.iter_mut().zip(row).for_each(|(total, x)| *total += x);
     }
     total
-}
-
-/// Writes `dx` and adds to `dw`.
-#[inline(always)]
-pub(super) fn backward(x: &[f32], weight: &[f32], grad: &[f32], eps: f32, dx: &mut [f32], dw: &mut [f32]) {
-    let width = weight.len();
-    for ((x, grad), dx) in x.chunks_exact(width).zip(grad.chunks_exact(width)).zip(dx.chunks_exact_mut(width)) {
-        let inv = inverse_rms(x, eps);
-        for (((dx, dw), (g, x)), w) in dx.iter_mut().zip(&mut *dw).zip(grad.iter().zip(x)).zip(weight) {
-            *dw += g * x * inv;
-            *dx = g * w;
-        }
-        let pull = inv * inv * inv / width as f32 * dot(x, dx);
-        for (dx, x) in dx.iter_mut().zip(x) {
-            *dx = inv * *dx - pull * x;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 
 /// Whether the kernels of this module apply: every tensor is f32 in main memory.
-pub(super) fn supported(tensors: &[&Tensor]) -> bool {
+pub fn supported(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|tensor| tensor.dtype() == DType::F32 && tensor.device().is_cpu())
 }
 
@@ -44,6 +44,16 @@ impl<S: Deref<Target = Storage>> Reader<'_, S> {
             _ => bail!("a kernel for main memory was given a tensor of another device"),
         }
     }
+}
+
+/// Calls `work` with the elements of every tensor, in order.
+///
+/// # Errors
+/// When a tensor is not contiguous f32 in main memory, or where `work` fails.
+pub fn with_floats<R>(tensors: &[&Tensor], work: impl FnOnce(&[&[f32]]) -> Result<R>) -> Result<R> {
+    let readers: Vec<_> = tensors.iter().map(|tensor| read(tensor)).collect();
+    let slices = readers.iter().map(Reader::floats).collect::<Result<Vec<_>>>()?;
+    work(&slices)
 }
 
 /// A tensor shaped like `like`, made of `data`.

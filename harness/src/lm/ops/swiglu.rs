@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::storage::{floats, read, supported, tensor_like};
-use crate::kernel::elementwise::{sigmoid, swiglu as forward};
+use crate::kernel::elementwise::{swiglu as forward, swiglu_backward as backward};
 use crate::kernel::simd::{for_row_chunks, rows_per_chunk, vectorized};
 
 /// See [`super::swiglu`].
@@ -56,15 +56,6 @@ fn gradients(gate: &[f32], up: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
         );
     });
     (d_gate, d_up)
-}
-
-#[inline(always)]
-fn backward(gate: &[f32], up: &[f32], grad: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {
-    for (((d_gate, d_up), (gate, up)), g) in d_gate.iter_mut().zip(d_up).zip(gate.iter().zip(up)).zip(grad) {
-        let s = sigmoid(*gate);
-        *d_up = g * gate * s;
-        *d_gate = g * up * s * (1.0 + gate * (1.0 - s));
-    }
 }
 
 #[cfg(test)]
