@@ -51,6 +51,20 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     fold(lanes) + tail
 }
 
+/// `sum x`.
+#[inline(always)]
+pub fn sum(x: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let tail: f32 = chunks.remainder().iter().sum();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += chunk[lane];
+        }
+    }
+    fold(lanes) + tail
+}
+
 /// Sum of the lanes, pairwise.
 #[inline(always)]
 fn fold(mut lanes: [f32; LANES]) -> f32 {
@@ -172,6 +186,7 @@ mod tests {
         for n in [0, 1, 15, 16, 17, 100] {
             let x: Vec<f32> = (0..n).map(|i| (i % 7) as f32).collect();
             assert_eq!(dot(&x, &x), x.iter().map(|x| x * x).sum::<f32>());
+            assert_eq!(sum(&x), x.iter().sum::<f32>());
             assert_eq!(max(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
     }

@@ -62,11 +62,13 @@ pub enum RetrievalError {
         /// What the tokenizer says, one line.
         problem: String,
     },
-    /// A tensor operation failed.
-    #[error("embedding failed: {problem}")]
-    Tensor {
-        /// What the tensor library says, one line.
-        problem: String,
+    /// The tokenizer knows a token that the weights do not.
+    #[error("the embedder's tokenizer gave token {token}, but its weights have only {vocabulary} tokens")]
+    Token {
+        /// The token's id.
+        token: u32,
+        /// Rows of the embedding.
+        vocabulary: usize,
     },
 }
 
@@ -74,7 +76,7 @@ impl RetrievalError {
     /// Whether the request or the run is at fault.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::NotFinite { .. } | Self::Tokenizer { .. } | Self::Tensor { .. } => Blame::Runtime,
+            Self::NotFinite { .. } | Self::Tokenizer { .. } => Blame::Runtime,
             _ => Blame::Request,
         }
     }
@@ -98,8 +100,9 @@ impl Hint for RetrievalError {
             Self::TopK { chunks, .. } => {
                 Some(format!("set `retrieval.top_k` to {chunks} or less, or make more chunks with a smaller `retrieval.chunk.max_tokens`"))
             }
+            Self::Token { .. } => Some("take `tokenizer.json` and `model.safetensors` from one model".into()),
             Self::Links { .. } => Some("16 suits most corpora".into()),
-            Self::File { .. } | Self::NotFinite { .. } | Self::Tokenizer { .. } | Self::Tensor { .. } => None,
+            Self::File { .. } | Self::NotFinite { .. } | Self::Tokenizer { .. } => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::chunk::chunk_documents;
 use super::hnsw::{Found, HnswIndex};
 use super::vector::Vectors;
-use super::{Chunk, Embedder, Hit, RetrievalError, Retrieved, exact};
+use super::{Chunk, Embedder, Embedding, Hit, RetrievalError, Retrieved, exact};
 use crate::clock::Stopwatch;
 use crate::dataset::Document;
 use crate::spec::RetrievalSpec;
@@ -84,8 +84,8 @@ impl Retriever {
         check_top_k(spec.top_k, chunked.chunks.len())?;
         let passages: Vec<String> = chunked.chunks.iter().map(passage).collect();
         let texts: Vec<&str> = passages.iter().map(String::as_str).collect();
-        let vectors = Vectors::from_rows(embedder.dimension(), &finite(embedder.embed(&texts)?)?);
-        let tokens: Vec<usize> = texts.par_iter().map(|text| embedder.count_tokens(text)).collect();
+        let (rows, tokens) = finite(embedder.embed_counted(&texts)?)?;
+        let vectors = Vectors::from_rows(embedder.dimension(), &rows);
         let embed_seconds = stopwatch.lap().as_secs_f64();
         let index = HnswIndex::build(&vectors, &spec.hnsw)?;
         let build_seconds = stopwatch.lap().as_secs_f64();
@@ -122,13 +122,14 @@ impl Retriever {
     pub fn search(&self, question: &str, k: usize, shadow: bool) -> Result<Retrieved, RetrievalError> {
         check_top_k(k, self.chunks.len())?;
         let mut stopwatch = Stopwatch::start();
-        let query = finite(self.embedder.embed(&[question])?)?.swap_remove(0);
+        let (mut queries, tokens) = finite(self.embedder.embed_counted(&[question])?)?;
+        let query = queries.swap_remove(0);
         let embed = stopwatch.lap();
         let found = self.index.search(&self.vectors, &query, k);
         let search_ns = stopwatch.elapsed_ns();
         let exact = if shadow { exact::search(&self.vectors, &query, k) } else { Vec::new() };
         let embed_ns = u64::try_from(embed.as_nanos()).unwrap_or(u64::MAX);
-        Ok(Retrieved { embed_ns, search_ns, ..self.retrieved(question, found, exact) })
+        Ok(Retrieved { embed_ns, search_ns, ..self.retrieved(tokens[0], found, exact) })
     }
 
     /// The `k` best passages for every question, in order, each with its exact shadow. Not timed: its times are zero.
@@ -137,14 +138,15 @@ impl Retriever {
     /// As [`Retriever::search`].
     pub fn search_batch(&self, questions: &[&str], k: usize) -> Result<Vec<Retrieved>, RetrievalError> {
         check_top_k(k, self.chunks.len())?;
-        let queries = finite(self.embedder.embed(questions)?)?;
+        let (queries, tokens) = finite(self.embedder.embed_counted(questions)?)?;
         let found: Vec<Found> = queries.par_iter().map(|query| self.index.search(&self.vectors, query, k)).collect();
         let exact = exact::search_batch(&self.vectors, &queries, k);
-        Ok(questions.iter().zip(found).zip(exact).map(|((question, found), exact)| self.retrieved(question, found, exact)).collect())
+        Ok(tokens.into_iter().zip(found).zip(exact).map(|((tokens, found), exact)| self.retrieved(tokens, found, exact)).collect())
     }
 
-    fn retrieved(&self, question: &str, found: Found, exact: Vec<Hit>) -> Retrieved {
-        let flops = self.embedder.flops(self.embedder.count_tokens(question)) + distance_flops(found.distances, self.vectors.dimension());
+    /// `tokens` are the question's.
+    fn retrieved(&self, tokens: usize, found: Found, exact: Vec<Hit>) -> Retrieved {
+        let flops = self.embedder.flops(tokens) + distance_flops(found.distances, self.vectors.dimension());
         Retrieved { hits: found.hits, exact, embed_ns: 0, search_ns: 0, flops }
     }
 }
@@ -172,10 +174,11 @@ fn check_top_k(top_k: usize, chunks: usize) -> Result<(), RetrievalError> {
     if top_k > chunks { Err(RetrievalError::TopK { top_k, chunks }) } else { Ok(()) }
 }
 
-fn finite(vectors: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>, RetrievalError> {
-    match vectors.iter().position(|vector| !vector.iter().all(|value| value.is_finite())) {
+/// Vectors and token counts, apart.
+fn finite(embeddings: Vec<Embedding>) -> Result<(Vec<Vec<f32>>, Vec<usize>), RetrievalError> {
+    match embeddings.iter().position(|embedding| !embedding.vector.iter().all(|value| value.is_finite())) {
         Some(index) => Err(RetrievalError::NotFinite { index }),
-        None => Ok(vectors),
+        None => Ok(embeddings.into_iter().map(|embedding| (embedding.vector, embedding.tokens)).unzip()),
     }
 }
 

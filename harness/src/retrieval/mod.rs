@@ -54,17 +54,27 @@ pub struct Retrieved {
     pub flops: f64,
 }
 
+/// A text as its embedder sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedding {
+    /// Of unit length. A text in which the embedder knows nothing may give the zero vector, which resembles no other.
+    pub vector: Vec<f32>,
+    /// Number of tokens read (after the embedder's own truncation): the unit of its cost.
+    pub tokens: usize,
+}
+
 /// Turns texts into unit vectors of one dimension.
 pub trait Embedder: Send + Sync {
     /// Length of a vector.
     fn dimension(&self) -> usize;
 
-    /// One unit-length vector per text, in order. Equal texts give equal vectors whatever else is in the batch. A text in which the embedder
-    /// knows nothing may give the zero vector, which resembles no other.
-    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, RetrievalError>;
+    /// One embedding per text, in order. Equal texts give equal vectors whatever else is in the batch.
+    fn embed_counted(&self, texts: &[&str]) -> Result<Vec<Embedding>, RetrievalError>;
 
-    /// Number of tokens the embedder reads of a text (after its own truncation): the unit of its cost.
-    fn count_tokens(&self, text: &str) -> usize;
+    /// [`Embedder::embed_counted`], the vectors alone.
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, RetrievalError> {
+        Ok(self.embed_counted(texts)?.into_iter().map(|embedding| embedding.vector).collect())
+    }
 
     /// Floating-point operations to embed a text of `tokens` tokens.
     fn flops(&self, tokens: usize) -> f64;

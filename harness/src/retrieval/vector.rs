@@ -1,20 +1,14 @@
 //! Vectors side by side in memory, and the one inner product that every similarity here is computed with.
 
-/// Partial sums kept apart: a fixed order of additions that the compiler can vectorise.
-const LANES: usize = 16;
+use crate::kernel::simd;
 
-/// Inner product of two vectors of one length, summed in a fixed order.
+/// Inner product of two vectors of one length; the same bits on every processor.
 pub fn dot(left: &[f32], right: &[f32]) -> f32 {
     debug_assert_eq!(left.len(), right.len());
-    let (left, right) = (left.chunks_exact(LANES), right.chunks_exact(LANES));
-    let rest: f32 = left.remainder().iter().zip(right.remainder()).map(|(a, b)| a * b).sum();
-    let mut sums = [0.0f32; LANES];
-    for (a, b) in left.zip(right) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    sums.iter().sum::<f32>() + rest
+    simd::vectorized(
+        #[inline(always)]
+        || simd::dot(left, right),
+    )
 }
 
 /// Scales a vector to unit length; the zero vector stays zero.

@@ -14,13 +14,13 @@ pub fn serve(settings: &Settings, work: EmbedWork, channel: &mut Channel) -> Res
     let embedder = load_embedder(&settings.model).with_context(|| format!("cannot load `{}`", settings.model.display()))?;
     let texts = std::fs::read_to_string(&work.texts).with_context(|| format!("cannot read `{}`", work.texts.display()))?;
     let texts: Vec<&str> = texts.lines().collect();
-    let tokens: usize = texts.iter().map(|text| embedder.count_tokens(text)).sum();
     let mut next = Some(work);
     while let Some(work) = next {
         let watch = Stopwatch::start();
-        let vectors = embedder.embed(&texts)?;
+        let embeddings = embedder.embed_counted(&texts)?;
         let seconds = watch.elapsed().as_secs_f64();
-        let vectors = work.vectors.then_some(vectors);
+        let tokens: usize = embeddings.iter().map(|embedding| embedding.tokens).sum();
+        let vectors = work.vectors.then(|| embeddings.into_iter().map(|embedding| embedding.vector).collect::<Vec<_>>());
         channel.answer(json!({ "seconds": seconds, "texts": texts.len(), "tokens": tokens, "vectors": vectors }))?;
         next = channel.next_as(|command| if let Command::Embed(work) = command { Some(work) } else { None })?;
     }

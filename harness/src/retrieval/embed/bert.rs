@@ -1,27 +1,31 @@
-//! BERT-class sentence encoders from sentence-transformers folders, computed by candle-transformers.
+//! BERT-class sentence encoders from sentence-transformers folders.
 //!
-//! Every text is its own forward pass, and texts run in parallel. So a text is never padded, and its vector cannot depend, to the last bit,
-//! on what else is embedded with it, on the order, or on the number of threads.
+//! Texts are packed into groups that run in parallel, one thread each. The way they are packed, the order and the number of threads do not
+//! change a bit of a vector (see [`super::encoder`]).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
-use candle_transformers::models::bert::{BertModel, Config};
+use candle_transformers::models::bert::Config;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use tokenizers::{Tokenizer, TruncationParams};
 
 use super::super::error::first_line;
 use super::super::vector::normalise;
-use super::super::{Embedder, RetrievalError};
+use super::super::{Embedder, Embedding, RetrievalError};
+use super::encoder::Encoder;
 use super::folder::{self, TensorInfo};
 use super::pooling::SentenceSettings;
-use super::{parse_tokenizer, tensor_error, tokenizer_error};
+use super::weights::{Weights, norm_names, prefix_of};
+use super::{parse_tokenizer, tokenizer_error};
+
+/// Tokens of a group: enough rows for the matrix kernels, few enough that their states stay near the processor.
+const GROUP_TOKENS: usize = 512;
 
 /// A loaded BERT-class sentence encoder.
 pub struct BertEmbedder {
-    model: BertModel,
+    encoder: Encoder,
     tokenizer: Tokenizer,
     config: Config,
     settings: SentenceSettings,
@@ -39,11 +43,9 @@ impl BertEmbedder {
         let tokenizer_bytes = folder::read(path, "tokenizer.json")?;
         let weights = folder::read(path, "model.safetensors")?;
         let hash = hash_of(&weights, &tokenizer_bytes, &config, &settings);
-        let refused = |error: candle_core::Error| folder::problem(path, format!("`model.safetensors`: {}", first_line(&error)));
-        let builder = VarBuilder::from_buffered_safetensors(weights, DType::F32, &Device::Cpu).map_err(refused)?;
-        let model = BertModel::load(builder, &config).map_err(refused)?;
+        let encoder = Encoder::load(&Weights::open(path, &weights)?, &config)?;
         let tokenizer = bounded_tokenizer(&tokenizer_bytes, path, max_tokens(&config, &settings))?;
-        Ok(Self { model, tokenizer, config, settings, hash })
+        Ok(Self { encoder, tokenizer, config, settings, hash })
     }
 
     /// What the tokenizer puts before and after a text: the ids around a known token.
@@ -65,26 +67,61 @@ impl BertEmbedder {
         Ok(encoding.map_err(tokenizer_error)?.get_ids().to_vec())
     }
 
-    /// One pooled vector, not normalised, per row of ids; the rows must have one length.
+    /// One pooled vector, not normalised, per row of ids; zeros for an empty row.
     pub(super) fn pool_rows(&self, rows: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, RetrievalError> {
-        let (count, length) = (rows.len(), rows[0].len());
-        let ids = Tensor::from_vec(rows.concat(), (count, length), &Device::Cpu).map_err(tensor_error)?;
-        let types = ids.zeros_like().map_err(tensor_error)?;
-        let states =
-            self.model.forward(&ids, &types, None).and_then(|states| states.flatten_all()?.to_vec1::<f32>()).map_err(tensor_error)?;
-        let dimension = self.config.hidden_size;
-        Ok(states.chunks_exact(length * dimension).map(|row| self.settings.pooling.pool(row, dimension)).collect())
+        let vocabulary = self.config.vocab_size;
+        if let Some(&token) = rows.iter().flatten().find(|&&token| token as usize >= vocabulary) {
+            return Err(RetrievalError::Token { token, vocabulary });
+        }
+        let threads = rayon::current_num_threads();
+        let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
+        // A few texts are spread over all threads.
+        let groups = group(&lengths, GROUP_TOKENS.min(lengths.iter().sum::<usize>().div_ceil(threads)));
+        let pooled: Vec<Vec<Vec<f32>>> = if groups.len() < threads {
+            groups.iter().map(|group| self.pool_group(rows, group, true)).collect()
+        } else {
+            groups.par_iter().with_max_len(1).map(|group| self.pool_group(rows, group, false)).collect()
+        };
+        let mut vectors = vec![vec![0.0; self.config.hidden_size]; rows.len()];
+        for (index, vector) in groups.into_iter().flatten().zip(pooled.into_iter().flatten()) {
+            vectors[index] = vector;
+        }
+        Ok(vectors)
     }
 
-    fn embed_one(&self, text: &str) -> Result<Vec<f32>, RetrievalError> {
-        let ids = self.encode(text)?;
-        if ids.is_empty() {
-            return Ok(vec![0.0; self.config.hidden_size]);
-        }
-        let mut vector = self.pool_rows(&[ids])?.swap_remove(0);
-        normalise(&mut vector);
-        Ok(vector)
+    /// Pooled vectors of the rows that a group names. With `share`, all threads work on it.
+    fn pool_group(&self, rows: &[Vec<u32>], group: &[usize], share: bool) -> Vec<Vec<f32>> {
+        let texts: Vec<&[u32]> = group.iter().map(|&index| rows[index].as_slice()).collect();
+        let dimension = self.config.hidden_size;
+        self.encoder.with_states(&texts, share, |mut states| {
+            let pool = |text: &&[u32]| {
+                let (own, others) = states.split_at(text.len() * dimension);
+                states = others;
+                self.settings.pooling.pool(own, dimension)
+            };
+            texts.iter().map(pool).collect()
+        })
     }
+}
+
+/// Cuts rows into groups of at most `most` tokens; a longer row is a group of its own. Longest first, so that what is left at the end, while
+/// other threads have nothing more to do, is small. Empty rows are in no group.
+fn group(lengths: &[usize], most: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).filter(|&row| lengths[row] > 0).collect();
+    order.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut room = 0;
+    for row in order {
+        match groups.last_mut() {
+            Some(group) if lengths[row] <= room => group.push(row),
+            _ => {
+                groups.push(vec![row]);
+                room = most.max(lengths[row]);
+            }
+        }
+        room -= lengths[row];
+    }
+    groups
 }
 
 impl Embedder for BertEmbedder {
@@ -92,12 +129,10 @@ impl Embedder for BertEmbedder {
         self.config.hidden_size
     }
 
-    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, RetrievalError> {
-        texts.par_iter().map(|text| self.embed_one(text)).collect()
-    }
-
-    fn count_tokens(&self, text: &str) -> usize {
-        self.encode(text).map_or(0, |ids| ids.len())
+    fn embed_counted(&self, texts: &[&str]) -> Result<Vec<Embedding>, RetrievalError> {
+        let rows: Vec<Vec<u32>> = texts.par_iter().map(|text| self.encode(text)).collect::<Result<_, _>>()?;
+        let vectors = self.pool_rows(&rows)?;
+        Ok(rows.iter().zip(vectors).map(|(row, vector)| Embedding { vector: unit(vector), tokens: row.len() }).collect())
     }
 
     /// Matrix products of all layers, two operations per multiply-add: projections and feed-forward, linear in the tokens, and attention,
@@ -114,43 +149,50 @@ impl Embedder for BertEmbedder {
     }
 }
 
+fn unit(mut vector: Vec<f32>) -> Vec<f32> {
+    normalise(&mut vector);
+    vector
+}
+
 /// Checks files, settings and the shapes in the head of the weight file.
 pub fn check(path: &Path) -> Result<(), RetrievalError> {
     folder::read(path, "tokenizer.json").and_then(|bytes| parse_tokenizer(&bytes, path))?;
     let (config, _) = read_settings(path)?;
     let header = folder::read_tensor_header(path)?;
-    let prefix = if header.contains_key("bert.embeddings.word_embeddings.weight") { "bert." } else { "" };
-    for (name, shape) in expected_shapes(&config) {
+    let prefix = prefix_of(|name| header.contains_key(name));
+    for (name, shape) in expected_shapes(&config, |name| header.contains_key(&format!("{prefix}{name}"))) {
         folder::expect_shape(path, &header, &format!("{prefix}{name}"), &shape)?;
     }
     refuse_more_layers(path, &header, prefix, config.num_hidden_layers)
 }
 
-/// The tensors whose shapes tie weights and configuration together: embeddings, and in every layer one of each kind of matrix.
-fn expected_shapes(config: &Config) -> Vec<(String, Vec<usize>)> {
+/// All tensors that are read, with their shapes.
+fn expected_shapes(config: &Config, has: impl Fn(&str) -> bool) -> Vec<(String, Vec<usize>)> {
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    let norm = |name: &str| norm_names(name, &has).map(|name| (name, vec![hidden]));
+    let linear = |name: String, outputs: usize, inputs: usize| {
+        [(format!("{name}.weight"), vec![outputs, inputs]), (format!("{name}.bias"), vec![outputs])]
+    };
     let mut shapes = vec![
         ("embeddings.word_embeddings.weight".to_owned(), vec![config.vocab_size, hidden]),
         ("embeddings.position_embeddings.weight".to_owned(), vec![config.max_position_embeddings, hidden]),
         ("embeddings.token_type_embeddings.weight".to_owned(), vec![config.type_vocab_size, hidden]),
     ];
+    shapes.extend(norm("embeddings.LayerNorm"));
     for layer in 0..config.num_hidden_layers {
-        let name = |part: &str| format!("encoder.layer.{layer}.{part}.weight");
+        let name = |part: &str| format!("encoder.layer.{layer}.{part}");
         for part in ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"] {
-            shapes.push((name(part), vec![hidden, hidden]));
+            shapes.extend(linear(name(part), hidden, hidden));
         }
-        shapes.push((name("intermediate.dense"), vec![inner, hidden]));
-        shapes.push((name("output.dense"), vec![hidden, inner]));
+        shapes.extend(linear(name("intermediate.dense"), inner, hidden));
+        shapes.extend(linear(name("output.dense"), hidden, inner));
+        shapes.extend(norm(&name("attention.output.LayerNorm")));
+        shapes.extend(norm(&name("output.LayerNorm")));
     }
     shapes
 }
 
-fn refuse_more_layers(
-    path: &Path,
-    header: &std::collections::BTreeMap<String, TensorInfo>,
-    prefix: &str,
-    layers: usize,
-) -> Result<(), RetrievalError> {
+fn refuse_more_layers(path: &Path, header: &BTreeMap<String, TensorInfo>, prefix: &str, layers: usize) -> Result<(), RetrievalError> {
     let beyond = format!("{prefix}encoder.layer.{layers}.output.dense.weight");
     if header.contains_key(&beyond) {
         return Err(folder::problem(path, format!("`model.safetensors` has more layers than the {layers} of `config.json`")));
@@ -251,6 +293,11 @@ mod tests {
         }
     }
 
+    /// Rows of ids of many lengths, in no order.
+    fn rows() -> Vec<Vec<u32>> {
+        (0..60u32).map(|row| (0..1 + row * 29 % 48).map(|at| 4 + (row * 31 + at * 17) % 106).collect()).collect()
+    }
+
     #[test]
     fn a_vector_does_not_depend_on_its_batch_by_a_bit() {
         let embedder = BertEmbedder::load(&fixture()).unwrap();
@@ -258,14 +305,101 @@ mod tests {
         assert_eq!(together[0], together[3]);
         assert_eq!(together[..1], embedder.embed(&["the sun"]).unwrap());
         assert_eq!(together[2..3], embedder.embed(&[""]).unwrap());
+
+        let rows = rows();
+        let alone: Vec<Vec<f32>> = (0..rows.len()).map(|row| embedder.pool_group(&rows, &[row], false).remove(0)).collect();
+        for threads in [1, 2, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                assert_eq!(embedder.pool_rows(&rows).unwrap(), alone, "{threads} threads");
+                for (row, alone) in rows.iter().zip(&alone) {
+                    assert_eq!(&embedder.pool_rows(std::slice::from_ref(row)).unwrap()[0], alone, "{threads} threads, a text alone");
+                }
+            });
+        }
+        let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
+        for most in [1, 50, 97, 100_000] {
+            for group in group(&lengths, most) {
+                for (index, vector) in group.iter().zip(embedder.pool_group(&rows, &group, false)) {
+                    assert_eq!(vector, alone[*index], "groups of {most}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn groups_hold_every_text_once_and_no_more_tokens_than_asked_for() {
+        let lengths = [3, 0, 9, 2, 2, 4];
+        assert_eq!(group(&lengths, 6), [vec![2], vec![5], vec![0, 3], vec![4]]);
+        assert_eq!(group(&lengths, 100), [vec![2, 5, 0, 3, 4]]);
+        assert!(group(&[0, 0], 5).is_empty() && group(&[], 0).is_empty());
+    }
+
+    /// The slow reference: candle's model, one text a pass.
+    fn pooled_by_candle(embedder: &BertEmbedder, folder: &Path, rows: &[Vec<u32>]) -> Vec<Vec<f32>> {
+        use candle_core::{DType, Device, Tensor};
+        let weights = folder::read(folder, "model.safetensors").unwrap();
+        let builder = candle_nn::VarBuilder::from_buffered_safetensors(weights, DType::F32, &Device::Cpu).unwrap();
+        let model = candle_transformers::models::bert::BertModel::load(builder, &embedder.config).unwrap();
+        let pool = |row: &Vec<u32>| {
+            let ids = Tensor::new(row.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+            let states = model.forward(&ids, &ids.zeros_like().unwrap(), None).unwrap();
+            let states = states.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            embedder.settings.pooling.pool(&states, embedder.config.hidden_size)
+        };
+        rows.iter().map(pool).collect()
+    }
+
+    #[test]
+    fn every_activation_gives_what_candle_gives() {
+        for activation in ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"] {
+            let folder = copied();
+            change(folder.path(), "config.json", "\"gelu\"", &format!("\"{activation}\""));
+            let embedder = BertEmbedder::load(folder.path()).unwrap();
+            let (ours, candle) = (embedder.pool_rows(&rows()).unwrap(), pooled_by_candle(&embedder, folder.path(), &rows()));
+            let largest = ours.iter().flatten().zip(candle.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(largest < 2e-5, "{activation} is off by {largest}");
+        }
+    }
+
+    #[test]
+    fn weights_are_read_in_half_precision_and_with_older_names() {
+        use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+        let whole = BertEmbedder::load(&fixture()).unwrap().pool_rows(&rows()).unwrap();
+        let bytes = folder::read(&fixture(), "model.safetensors").unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        for (dtype, tolerance) in [(Dtype::F16, 0.02), (Dtype::BF16, 0.2)] {
+            let narrow = |value: f32| match dtype {
+                Dtype::F16 => half::f16::from_f32(value).to_le_bytes(),
+                _ => half::bf16::from_f32(value).to_le_bytes(),
+            };
+            let convert = |(name, view): (String, TensorView)| {
+                let name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+                let values = folder::floats(&fixture(), &name, &view).unwrap();
+                (format!("bert.{name}"), view.shape().to_vec(), values.into_iter().flat_map(narrow).collect::<Vec<u8>>())
+            };
+            let narrowed: Vec<_> = tensors.tensors().into_iter().map(convert).collect();
+            let views = narrowed.iter().map(|(name, shape, data)| (name, TensorView::new(dtype, shape.clone(), data).unwrap()));
+            let folder = copied();
+            std::fs::write(folder.path().join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+            let halved = BertEmbedder::load(folder.path()).unwrap().pool_rows(&rows()).unwrap();
+            assert_ne!(halved, whole, "{dtype:?}");
+            let largest = halved.iter().flatten().zip(whole.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(largest < tolerance, "{dtype:?} is off by {largest}");
+        }
+    }
+
+    #[test]
+    fn a_token_without_weights_is_refused() {
+        let refused = BertEmbedder::load(&fixture()).unwrap().pool_rows(&[vec![2, 110, 3]]).unwrap_err();
+        assert_eq!(refused.to_string(), "the embedder's tokenizer gave token 110, but its weights have only 110 tokens");
     }
 
     #[test]
     fn tokens_are_counted_with_the_special_ones_and_bounded() {
         let embedder = BertEmbedder::load(&fixture()).unwrap();
-        assert_eq!(embedder.count_tokens("the sun is warm"), 6);
-        assert_eq!(embedder.count_tokens(""), 2);
-        assert_eq!(embedder.count_tokens(&"the moon ".repeat(40)), 24);
+        let embeddings = embedder.embed_counted(&["the sun is warm", "", &"the moon ".repeat(40)]).unwrap();
+        assert_eq!(embeddings.iter().map(|embedding| embedding.tokens).collect::<Vec<_>>(), [6, 2, 24]);
         assert_eq!(embedder.special_tokens().unwrap(), (vec![2], vec![3]));
         // Two layers; 10 tokens: projections and feed-forward 2 * 10 * (4 * 32 * 32 + 2 * 32 * 64), attention 4 * 100 * 32.
         assert_eq!(embedder.flops(10), 2.0 * (163_840.0 + 12_800.0));

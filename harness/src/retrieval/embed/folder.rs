@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use safetensors::{Dtype, tensor::TensorView};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -89,4 +90,26 @@ pub fn expect_shape(folder: &Path, header: &BTreeMap<String, TensorInfo>, name: 
         }
         Some(_) => Ok(()),
     }
+}
+
+/// A tensor's values as f32.
+///
+/// # Errors
+/// [`RetrievalError::Embedder`] naming the tensor when its type is not one that weights come in.
+pub fn floats(folder: &Path, name: &str, tensor: &TensorView) -> Result<Vec<f32>, RetrievalError> {
+    let data = tensor.data();
+    Ok(match tensor.dtype() {
+        Dtype::F32 => numbers(data, f32::from_le_bytes),
+        Dtype::F64 => numbers(data, |bytes| f64::from_le_bytes(bytes) as f32),
+        Dtype::F16 => numbers(data, |bytes| half::f16::from_le_bytes(bytes).to_f32()),
+        Dtype::BF16 => numbers(data, |bytes| half::bf16::from_le_bytes(bytes).to_f32()),
+        Dtype::I8 => numbers(data, |bytes| f32::from(i8::from_le_bytes(bytes))),
+        Dtype::I32 => numbers(data, |bytes| i32::from_le_bytes(bytes) as f32),
+        Dtype::I64 => numbers(data, |bytes| i64::from_le_bytes(bytes) as f32),
+        other => return Err(problem(folder, format!("tensor `{name}` has type {other:?}, which is not supported"))),
+    })
+}
+
+fn numbers<const N: usize>(data: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    data.chunks_exact(N).map(|bytes| read(bytes.try_into().expect("chunks of N bytes"))).collect()
 }

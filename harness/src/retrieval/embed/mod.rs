@@ -1,11 +1,14 @@
 //! Texts into vectors: sentence-transformers folders of BERT class, Model2Vec folders, and the built-in static vectors.
 
+mod attention;
 mod bert;
 mod distill;
+mod encoder;
 mod folder;
 mod pca;
 mod pooling;
 mod static_vectors;
+mod weights;
 
 use std::path::Path;
 
@@ -81,11 +84,6 @@ fn parse_tokenizer(bytes: &[u8], path: &Path) -> Result<Tokenizer, RetrievalErro
 
 fn tokenizer_error(error: tokenizers::Error) -> RetrievalError {
     RetrievalError::Tokenizer { problem: first_line(&error) }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]
-fn tensor_error(error: candle_core::Error) -> RetrievalError {
-    RetrievalError::Tensor { problem: first_line(&error) }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokenizers::Tokenizer;
 
 use super::super::error::first_line;
 use super::super::vector::normalise;
-use super::super::{Embedder, RetrievalError};
+use super::super::{Embedder, Embedding, RetrievalError};
 use super::{folder, parse_tokenizer, tokenizer_error};
 
 /// Tokens read of a text, as in Model2Vec.
@@ -66,14 +66,15 @@ impl StaticEmbedder {
     }
 
     /// The unit vector along the sum of the tokens' vectors (the direction of their mean); zero for a text without known tokens.
-    fn embed_one(&self, text: &str) -> Result<Vec<f32>, RetrievalError> {
+    fn embed_one(&self, text: &str) -> Result<Embedding, RetrievalError> {
+        let ids = self.encode(text)?;
         let mut vector = vec![0.0; self.dimension];
-        for id in self.encode(text)? {
+        for &id in &ids {
             let row = &self.table[self.rows[id as usize] * self.dimension..][..self.dimension];
             vector.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
         }
         normalise(&mut vector);
-        Ok(vector)
+        Ok(Embedding { vector, tokens: ids.len() })
     }
 }
 
@@ -82,12 +83,8 @@ impl Embedder for StaticEmbedder {
         self.dimension
     }
 
-    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, RetrievalError> {
+    fn embed_counted(&self, texts: &[&str]) -> Result<Vec<Embedding>, RetrievalError> {
         texts.par_iter().map(|text| self.embed_one(text)).collect()
-    }
-
-    fn count_tokens(&self, text: &str) -> usize {
-        self.encode(text).map_or(0, |ids| ids.len())
     }
 
     /// One addition per token and dimension, and the scaling to unit length.
@@ -128,16 +125,16 @@ fn read_table(path: &Path, tensors: &SafeTensors) -> Result<(Vec<f32>, Vec<usize
     let [vectors, dimension] = *embeddings.shape() else {
         return Err(folder::problem(path, format!("`embeddings` has shape {:?}, expected two lengths", embeddings.shape())));
     };
-    let table = floats(path, "embeddings", &embeddings)?;
+    let table = folder::floats(path, "embeddings", &embeddings)?;
     let rows = match tensors.tensor("mapping") {
-        Ok(mapping) => floats(path, "mapping", &mapping)?.into_iter().map(|row| row as usize).collect(),
+        Ok(mapping) => folder::floats(path, "mapping", &mapping)?.into_iter().map(|row| row as usize).collect(),
         Err(_) => (0..vectors).collect::<Vec<_>>(),
     };
     if dimension == 0 || rows.iter().any(|&row| row >= vectors) {
         return Err(folder::problem(path, "`mapping` names a row that `embeddings` does not have"));
     }
     match tensors.tensor("weights") {
-        Ok(weights) => Ok(weighted(&table, rows, &floats(path, "weights", &weights)?, dimension)),
+        Ok(weights) => Ok(weighted(&table, rows, &folder::floats(path, "weights", &weights)?, dimension)),
         Err(_) => Ok((table, rows, dimension)),
     }
 }
@@ -150,24 +147,6 @@ fn weighted(table: &[f32], rows: Vec<usize>, weights: &[f32], dimension: usize) 
     };
     let own = rows.iter().enumerate().flat_map(row_of).collect();
     (own, (0..rows.len()).collect(), dimension)
-}
-
-fn floats(path: &Path, name: &str, tensor: &TensorView) -> Result<Vec<f32>, RetrievalError> {
-    let data = tensor.data();
-    Ok(match tensor.dtype() {
-        Dtype::F32 => numbers(data, f32::from_le_bytes),
-        Dtype::F64 => numbers(data, |bytes| f64::from_le_bytes(bytes) as f32),
-        Dtype::F16 => numbers(data, |bytes| half::f16::from_le_bytes(bytes).to_f32()),
-        Dtype::BF16 => numbers(data, |bytes| half::bf16::from_le_bytes(bytes).to_f32()),
-        Dtype::I8 => numbers(data, |bytes| f32::from(i8::from_le_bytes(bytes))),
-        Dtype::I32 => numbers(data, |bytes| i32::from_le_bytes(bytes) as f32),
-        Dtype::I64 => numbers(data, |bytes| i64::from_le_bytes(bytes) as f32),
-        other => return Err(folder::problem(path, format!("tensor `{name}` has type {other:?}, which is not supported"))),
-    })
-}
-
-fn numbers<const N: usize>(data: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    data.chunks_exact(N).map(|bytes| read(bytes.try_into().expect("chunks of N bytes"))).collect()
 }
 
 /// Writes a Model2Vec folder: 8-bit vectors, each scaled to its own largest component, and the scale times the weight as the token's weight.
@@ -223,13 +202,14 @@ mod tests {
     fn a_text_is_the_direction_of_its_tokens_mean() {
         let folder = tempfile::tempdir().unwrap();
         let embedder = tiny(folder.path());
-        let vectors = embedder.embed(&["Sun moons", "sun", "??", "", "sun ?? sun"]).unwrap();
+        let embeddings = embedder.embed_counted(&["Sun moons", "sun", "??", "", "sun ?? sun"]).unwrap();
+        let (vectors, tokens): (Vec<_>, Vec<_>) = embeddings.into_iter().map(|embedding| (embedding.vector, embedding.tokens)).unzip();
         assert!((vectors[0][0] - 0.6).abs() < 1e-6 && (vectors[0][1] - 0.8).abs() < 1e-6, "{:?}", vectors[0]);
         assert_eq!(vectors[1], [1.0, 0.0]);
         assert_eq!(vectors[2], [0.0, 0.0], "no known token");
         assert_eq!(vectors[3], [0.0, 0.0]);
         assert_eq!(vectors[4], [1.0, 0.0], "an unknown token weighs nothing");
-        assert_eq!((embedder.count_tokens("Sun moons ??"), embedder.dimension()), (3, 2));
+        assert_eq!((tokens, embedder.dimension()), (vec![3, 1, 0, 0, 2], 2));
     }
 
     #[test]

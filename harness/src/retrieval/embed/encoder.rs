@@ -1,0 +1,260 @@
+//! The BERT encoder (Devlin et al. 2019) over texts that stand one after the other: a group of texts is one matrix `[tokens, hidden]` in every
+//! product, and no token is ever padded. Only attention knows where a text ends.
+//!
+//! Every element of a product is one chain of roundings whatever the other rows are (see [`crate::kernel`]), and all else is computed row by
+//! row or text by text. So the states of a text have the same bits in any company, on any number of threads.
+
+use std::cell::Cell;
+
+use candle_transformers::models::bert::{Config, HiddenAct};
+
+use super::super::RetrievalError;
+use super::attention::{self, Heads};
+use super::weights::{Weights, norm_names};
+use crate::kernel::elementwise::{LayerNorm, add_layer_norm, gelu, gelu_tanh, layer_norm_in_place};
+use crate::kernel::simd::{for_row_chunks, vectorized};
+use crate::kernel::{PARALLEL_FROM_MEMORY, Packed};
+
+/// Tokens that go through a feed-forward block at a time: its wide middle, 1536 values a token in MiniLM, stays in the second-level cache.
+const FEED_FORWARD_ROWS: usize = 96;
+
+/// A layer norm's weights.
+struct Norm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// A linear layer. The bias is added by whatever reads the product next.
+struct Linear {
+    weight: Packed,
+    bias: Vec<f32>,
+}
+
+struct Layer {
+    /// Queries, keys and values side by side.
+    qkv: Linear,
+    output: Linear,
+    attention_norm: Norm,
+    intermediate: Linear,
+    down: Linear,
+    feed_forward_norm: Norm,
+}
+
+/// Weights, packed for the kernels.
+pub(super) struct Encoder {
+    hidden: usize,
+    inner: usize,
+    heads: Heads,
+    eps: f32,
+    activation: HiddenAct,
+    /// `[V, hidden]`.
+    words: Vec<f32>,
+    /// `[positions, hidden]`, the first token type's row added to each: there is no second text.
+    positions: Vec<f32>,
+    embedding_norm: Norm,
+    layers: Vec<Layer>,
+}
+
+/// Buffers of a pass, kept by a thread from one to the next.
+#[derive(Default)]
+struct Workspace {
+    /// `[M, hidden]`: the residual stream.
+    x: Vec<f32>,
+    /// `[M, 3 hidden]`.
+    qkv: Vec<f32>,
+    /// `[M, hidden]`.
+    mixed: Vec<f32>,
+    /// `[M, hidden]`: what a branch adds to the stream.
+    branch: Vec<f32>,
+    /// `[rows of a feed-forward block, inner]`.
+    inner: Vec<f32>,
+    attention: attention::Workspace,
+}
+
+thread_local! {
+    /// Taken for the length of a pass and put back, not borrowed: a thread that waits for others within a pass may begin another one.
+    static WORKSPACE: Cell<Workspace> = Cell::default();
+}
+
+impl Encoder {
+    /// Reads and packs the weights of a `model.safetensors`.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Embedder`] naming the first tensor that is missing or has another shape or an unusable type.
+    pub(super) fn load(weights: &Weights, config: &Config) -> Result<Self, RetrievalError> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let table = |name: &str, rows: usize| weights.take(&format!("embeddings.{name}.weight"), &[rows, hidden]);
+        let mut positions = table("position_embeddings", config.max_position_embeddings)?;
+        let types = table("token_type_embeddings", config.type_vocab_size)?;
+        for row in positions.chunks_exact_mut(hidden) {
+            row.iter_mut().zip(&types).for_each(|(position, first)| *position += first);
+        }
+        Ok(Self {
+            hidden,
+            inner,
+            heads: Heads { count: config.num_attention_heads, width: hidden / config.num_attention_heads },
+            eps: config.layer_norm_eps as f32,
+            activation: config.hidden_act,
+            words: table("word_embeddings", config.vocab_size)?,
+            positions,
+            embedding_norm: Norm::load(weights, "embeddings.LayerNorm", hidden)?,
+            layers: (0..config.num_hidden_layers).map(|index| Layer::load(weights, index, hidden, inner)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Gives `read` the last layer's states of the texts' tokens, `[M, hidden]`, text after text. With `share`, the threads of the pool share
+    /// every step; without it, the calling thread computes alone.
+    ///
+    /// # Panics
+    /// When a token or a position has no embedding.
+    pub(super) fn with_states<R>(&self, texts: &[&[u32]], share: bool, read: impl FnOnce(&[f32]) -> R) -> R {
+        let mut work = WORKSPACE.take();
+        self.embed(texts, &mut work.x);
+        for layer in &self.layers {
+            self.attention(layer, texts, &mut work, share);
+            self.feed_forward(layer, &mut work, share);
+        }
+        let result = read(&work.x);
+        WORKSPACE.set(work);
+        result
+    }
+
+    fn embed(&self, texts: &[&[u32]], x: &mut Vec<f32>) {
+        x.clear();
+        for text in texts {
+            for (token, position) in text.iter().zip(self.positions.chunks_exact(self.hidden)) {
+                let word = &self.words[*token as usize * self.hidden..][..self.hidden];
+                x.extend(word.iter().zip(position).map(|(word, position)| word + position));
+            }
+        }
+        assert_eq!(
+            x.len(),
+            texts.iter().map(|text| text.len()).sum::<usize>() * self.hidden,
+            "texts are no longer than there are positions"
+        );
+        let norm = self.embedding_norm.kernel(self.eps);
+        vectorized(
+            #[inline(always)]
+            || x.chunks_exact_mut(self.hidden).for_each(|row| layer_norm_in_place(row, norm)),
+        );
+    }
+
+    fn attention(&self, layer: &Layer, texts: &[&[u32]], work: &mut Workspace, share: bool) {
+        let rows = work.x.len() / self.hidden;
+        let qkv = sized(&mut work.qkv, rows * 3 * self.hidden);
+        layer.qkv.weight.multiply(&work.x, qkv, false, threshold(share));
+        let mixed = sized(&mut work.mixed, rows * self.hidden);
+        let mut first = 0;
+        for text in texts {
+            let qkv = &qkv[first * 3 * self.hidden..][..text.len() * 3 * self.hidden];
+            let mixed = &mut mixed[first * self.hidden..][..text.len() * self.hidden];
+            attention::attend(self.heads, qkv, &layer.qkv.bias, mixed, &mut work.attention, share);
+            first += text.len();
+        }
+        let branch = sized(&mut work.branch, rows * self.hidden);
+        layer.output.weight.multiply(mixed, branch, false, threshold(share));
+        self.join(&mut work.x, branch, &layer.output.bias, &layer.attention_norm, share);
+    }
+
+    fn feed_forward(&self, layer: &Layer, work: &mut Workspace, share: bool) {
+        let rows = work.x.len() / self.hidden;
+        let step = if share { rows } else { FEED_FORWARD_ROWS };
+        let branch = sized(&mut work.branch, rows * self.hidden);
+        for (x, branch) in work.x.chunks_mut(step * self.hidden).zip(branch.chunks_mut(step * self.hidden)) {
+            let inner = sized(&mut work.inner, x.len() / self.hidden * self.inner);
+            layer.intermediate.weight.multiply(x, inner, false, threshold(share));
+            self.activate(inner, &layer.intermediate.bias, share);
+            layer.down.weight.multiply(inner, branch, false, threshold(share));
+            self.join(x, branch, &layer.down.bias, &layer.feed_forward_norm, share);
+        }
+    }
+
+    /// `inner = activation(inner + bias)`.
+    fn activate(&self, inner: &mut [f32], bias: &[f32], share: bool) {
+        by_rows(inner, self.inner, share, |_, inner| match self.activation {
+            HiddenAct::Gelu => map_rows(inner, bias, gelu),
+            HiddenAct::GeluApproximate => map_rows(inner, bias, gelu_tanh),
+            HiddenAct::Relu => map_rows(inner, bias, |x| x.max(0.0)),
+        });
+    }
+
+    /// `x = norm(x + branch + bias)`.
+    fn join(&self, x: &mut [f32], branch: &[f32], bias: &[f32], norm: &Norm, share: bool) {
+        let norm = norm.kernel(self.eps);
+        by_rows(x, self.hidden, share, |first, x| {
+            let branch = &branch[first * self.hidden..][..x.len()];
+            vectorized(
+                #[inline(always)]
+                || add_layer_norm(x, branch, bias, norm),
+            );
+        });
+    }
+}
+
+impl Norm {
+    fn load(weights: &Weights, name: &str, width: usize) -> Result<Self, RetrievalError> {
+        let [weight, bias] = norm_names(name, |name| weights.has(name));
+        Ok(Self { weight: weights.take(&weight, &[width])?, bias: weights.take(&bias, &[width])? })
+    }
+
+    fn kernel(&self, eps: f32) -> LayerNorm<'_> {
+        LayerNorm { weight: &self.weight, bias: &self.bias, eps }
+    }
+}
+
+impl Linear {
+    /// Layers with one input, their outputs side by side.
+    fn load(weights: &Weights, names: &[String], inputs: usize, outputs: usize) -> Result<Self, RetrievalError> {
+        let parts = |kind: &str, shape: &[usize]| -> Result<Vec<Vec<f32>>, RetrievalError> {
+            names.iter().map(|name| weights.take(&format!("{name}.{kind}"), shape)).collect()
+        };
+        Ok(Self { weight: weights.pack(&parts("weight", &[outputs, inputs])?, inputs)?, bias: parts("bias", &[outputs])?.concat() })
+    }
+}
+
+impl Layer {
+    fn load(weights: &Weights, index: usize, hidden: usize, inner: usize) -> Result<Self, RetrievalError> {
+        let name = |part: &str| format!("encoder.layer.{index}.{part}");
+        let linear = |part: &str, inputs, outputs| Linear::load(weights, &[name(part)], inputs, outputs);
+        let attention = ["query", "key", "value"].map(|part| name(&format!("attention.self.{part}")));
+        Ok(Self {
+            qkv: Linear::load(weights, &attention, hidden, hidden)?,
+            output: linear("attention.output.dense", hidden, hidden)?,
+            attention_norm: Norm::load(weights, &name("attention.output.LayerNorm"), hidden)?,
+            intermediate: linear("intermediate.dense", hidden, inner)?,
+            down: linear("output.dense", inner, hidden)?,
+            feed_forward_norm: Norm::load(weights, &name("output.LayerNorm"), hidden)?,
+        })
+    }
+}
+
+/// From how many multiply-adds on the threads share a product.
+fn threshold(share: bool) -> usize {
+    if share { PARALLEL_FROM_MEMORY } else { usize::MAX }
+}
+
+/// Sets a buffer's length. What it holds is stale until it is written.
+pub(super) fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    buffer.resize(len, 0.0);
+    buffer
+}
+
+/// Calls `kernel(first_row, rows)` for all rows on this thread, or for chunks of them on all threads.
+fn by_rows(data: &mut [f32], width: usize, share: bool, kernel: impl Fn(usize, &mut [f32]) + Sync) {
+    if share { for_row_chunks(data, width, kernel) } else { kernel(0, data) }
+}
+
+/// `x = f(x + bias)` for rows as wide as the bias.
+#[inline]
+fn map_rows(rows: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for row in rows.chunks_exact_mut(bias.len()) {
+                for (x, bias) in row.iter_mut().zip(bias) {
+                    *x = f(*x + bias);
+                }
+            }
+        },
+    );
+}
