@@ -62,18 +62,22 @@ def differences(bench: Bench, found: list, journal: dict) -> dict[str, list[str]
 
 def different_texts(bench: Bench, found: list, run: Path, ragft: Path) -> list[str]:
     """Rows whose prompt `ragft show` prints otherwise."""
+    variants = bench.settings["variants"]
+    prompts = {variant: bench.prompts(variant, bench.samples, found) for variant in variants}
     wrong = []
-    prompts = {variant: bench.prompts(variant, bench.samples, found) for variant in ("baseline", "rag")}
     for index, sample in enumerate(bench.samples):
         command = [str(ragft), "show", str(run), "--sample", sample.id, "--prompts"]
         shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        texts = {variant: bench.prompter.tokenizer.decode(of[index]) for variant, of in prompts.items()}
-        wrong += [f"{variant}/{sample.id}" for variant, text in texts.items() if _unindented(text) not in _unindented(shown)]
+        texts = [bench.prompter.tokenizer.decode(prompts[variant][index]) for variant in variants]
+        wrong += [f"{variant}/{sample.id}" for variant, text, printed in zip(variants, texts, _prompts(shown), strict=True) if text != printed]
     return wrong
 
 
-def _unindented(text: str) -> str:
-    return "\n".join(line.strip() for line in text.splitlines())
+def _prompts(shown: str) -> list[str]:
+    """The prompts in what `ragft show` printed: the lines behind bars after each `prompt:`."""
+    blocks = [block.splitlines()[1:] for block in shown.split("\n  prompt:")[1:]]
+    quoted = [[line[6:] for line in block if line.startswith("    | ")] for block in blocks]
+    return ["\n".join(lines) for lines in quoted]
 
 
 def main() -> None:
