@@ -1,7 +1,7 @@
 """Greedy answers over left-padded batches, one loop over the model's forward pass.
 
-`model.generate` gives the same tokens; the loop is used because it is faster here: no per-step bookkeeping, masks made once, and rows that
-have ended leave the batch.
+`model.generate` gives the same tokens and takes about a tenth longer: the loop makes no mask where it needs none, and rows that have ended
+leave the batch.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from time import perf_counter
 
 import torch
 from tokenizers import Tokenizer
-from transformers import StaticCache
+from transformers import DynamicCache
 
 
 @dataclass(frozen=True)
@@ -36,44 +36,41 @@ class Generator:
         start = perf_counter()
         limit = forced or self.max_new_tokens
         width, count = max(map(len, prompts)), len(prompts)
-        tokens = torch.zeros((count, width), dtype=torch.long)
         padding = torch.tensor([width - len(prompt) for prompt in prompts])
-        for row, prompt in zip(tokens, prompts):
-            row[width - len(prompt) :] = torch.tensor(prompt)
+        tokens = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
         columns = torch.arange(width + limit)
-        # [B, S]: which columns of the cache hold the row's own tokens.
-        own = columns >= padding[:, None]
         positions = (columns - padding[:, None]).clamp(min=0)
-        cache = StaticCache(config=model.config, max_cache_len=width + limit)
+        # [B, S]: which columns hold the row's own tokens. Without padding no mask is needed, and attention knows that it is causal.
+        own = columns >= padding[:, None] if padding.any() else None
+        cache = DynamicCache(config=model.config)
 
-        causal = (columns <= columns[:width, None])[None, None]
-        mask = torch.where(causal & own[:, None, None], 0.0, torch.finfo(torch.float32).min)
-        logits = _forward(model, tokens, positions[:, :width], mask, cache)
+        mask = None
+        if own is not None:
+            mask = (columns[:width] <= columns[:width, None]) & own[:, None, None, :width]
+            # A row of padding sees itself: attention to nothing would not be a number.
+            mask |= torch.eye(width, dtype=torch.bool)
+        last = _forward(model, tokens, positions[:, :width], mask, cache).argmax(-1)
         out = torch.zeros((count, limit), dtype=torch.long)
-        lengths = torch.full((count,), limit)
-        out[:, 0] = last = logits.argmax(-1)
-        held = torch.arange(count)
+        out[:, 0] = last
+        lengths, held = torch.full((count,), limit), torch.arange(count)
         done = torch.isin(last, self.stop_ids)
         prefill = perf_counter() - start
 
         start = perf_counter()
         for step in range(1, limit):
             if forced is None:
-                ended = held[done]
-                lengths[ended] = torch.minimum(lengths[ended], torch.tensor(step))
+                lengths[held[done]] = lengths[held[done]].clamp(max=step)
                 live = int((~done).sum())
                 if live == 0:
                     break
                 if live * 2 <= len(held):
                     keep = torch.nonzero(~done).squeeze(1)
-                    for layer in cache.layers:
-                        layer.keys, layer.values = layer.keys[keep], layer.values[keep]
-                    held, last, own, positions, done = held[keep], last[keep], own[keep], positions[keep], done[keep]
+                    cache.batch_select_indices(keep)
+                    held, last, positions, done = held[keep], last[keep], positions[keep], done[keep]
+                    own = own[keep] if own is not None else None
             column = width + step - 1
-            visible = own & (columns <= column)
-            mask = torch.where(visible[:, None, None], 0.0, torch.finfo(torch.float32).min)
-            logits = _forward(model, last[:, None], positions[:, column : column + 1], mask, cache)
-            last = logits.argmax(-1)
+            mask = own[:, None, None, : column + 1] if own is not None else None
+            last = _forward(model, last[:, None], positions[:, column : column + 1], mask, cache).argmax(-1)
             out[held, step] = last
             done |= torch.isin(last, self.stop_ids)
         decode = perf_counter() - start
