@@ -8,6 +8,8 @@ import subprocess
 import works
 
 SEED = 20
+# Prompts of a round begin this far after those of the round before.
+ROUND_TOKENS = 4_001
 # One prompt, elsewhere in the token file than those of the rounds.
 LOGITS = {"work": "logits", "offset": 250_000, "prompt": 128}
 
@@ -84,9 +86,9 @@ def run(work, setup, report):
     contenders = start(work, setup, record)
     shuffle = random.Random(f"{SEED} {work.name}")
     try:
-        for number in range(setup.rounds + 1):
+        for number in range(setup.rounds * work.repeats + 1):
             # The same for all in a round, other ones in the next, so that nothing can be remembered.
-            places = {"offset": 20_000 * number} if command["work"] == "generate" else {}
+            places = {"offset": ROUND_TOKENS * number} if command["work"] == "generate" else {}
             order = list(contenders)
             shuffle.shuffle(order)
             record["orders"].append(order)

@@ -40,6 +40,8 @@ class Work:
     # The untimed first round, where it differs.
     warm_up: dict = field(default_factory=dict)
     quick: dict = field(default_factory=dict)
+    # Rounds for every one that is asked for: commands of a second are disturbed more than those of ten.
+    repeats: int = 1
 
     @property
     def contenders(self):
@@ -88,6 +90,7 @@ def generation(name, batch, prompt, new, peers, targets, dtype="f32"):
         dtype=dtype,
         logits=(OURS, "transformers") if new == 1 else (),
         quick={"new": min(new, 8)},
+        repeats=3 if new == 1 else 1,
     )
 
 
