@@ -40,4 +40,11 @@ def hits(ours, theirs):
     return f"{shared / sum(len(a) for a, _ in pairs):.1%} of neighbours found by both"
 
 
+def logits(ours, theirs):
+    """Logits after one prompt, or why there are none."""
+    if problems := [problem for problem in (ours, theirs) if isinstance(problem, str)]:
+        return f"no logits: {problems[0]}"
+    return f"logits differ by {max(abs(a - b) for a, b in zip(ours, theirs)):.1e} at most"
+
+
 BY_WORK = {"train": losses, "generate": ids, "embed": vectors, "index": hits}

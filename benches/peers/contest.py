@@ -8,6 +8,10 @@ import subprocess
 import works
 
 SEED = 20
+# Prompts of a round begin this far after those of the round before.
+ROUND_TOKENS = 4_001
+# One prompt, elsewhere in the token file than those of the rounds.
+LOGITS = {"work": "logits", "offset": 250_000, "prompt": 128}
 
 
 class NotMeasured(Exception):
@@ -17,9 +21,8 @@ class NotMeasured(Exception):
 class Contender:
     """A process that answers commands."""
 
-    def __init__(self, work, name, setup):
-        self.name = name
-        self.log = setup.logs / f"{work.name}-{name}.log"
+    def __init__(self, work, name, setup, suffix=""):
+        self.log = setup.logs / f"{work.name}-{name}{suffix}.log"
         threads = str(setup.threads)
         # One setting rules all pools that these libraries may start; a build with an idle pool of another size would be measured otherwise.
         pools = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCH_NUM_THREADS")
@@ -67,7 +70,7 @@ class Contender:
 
 def ask_once(work, name, setup, command):
     """One answer from a process of its own."""
-    contender = Contender(work, name, setup)
+    contender = Contender(work, name, setup, f"-{command['work']}")
     try:
         return contender.ask(command)
     finally:
@@ -83,9 +86,9 @@ def run(work, setup, report):
     contenders = start(work, setup, record)
     shuffle = random.Random(f"{SEED} {work.name}")
     try:
-        for number in range(setup.rounds + 1):
+        for number in range(setup.rounds * work.repeats + 1):
             # The same for all in a round, other ones in the next, so that nothing can be remembered.
-            places = {"offset": 20_000 * number} if command["work"] == "generate" else {}
+            places = {"offset": ROUND_TOKENS * number} if command["work"] == "generate" else {}
             order = list(contenders)
             shuffle.shuffle(order)
             record["orders"].append(order)
@@ -97,7 +100,20 @@ def run(work, setup, report):
     finally:
         for contender in contenders.values():
             contender.end()
+    if work.logits:
+        record["logits"] = logits(work, setup, list(contenders), {**files, **LOGITS})
     return record
+
+
+def logits(work, setup, names, command):
+    """After one prompt, from those who give them (from new processes, since it is another work), or why there are none."""
+    found = {}
+    for name in (name for name in names if name in work.logits):
+        try:
+            found[name] = ask_once(work, name, setup, command)["logits"]
+        except NotMeasured as problem:
+            found[name] = str(problem)
+    return found
 
 
 def start(work, setup, record):

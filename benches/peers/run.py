@@ -84,7 +84,7 @@ def render(record):
     quick = " Quick: too short to quote." if record["quick"] else ""
     head = (
         f"{record['started'][:10]}, commit {machine['commit']}, {machine['cpu']}, {machine['cores']} cores; {record['threads']} threads each, "
-        f"median (lowest to highest) of {record['rounds']} interleaved rounds after a warm-up; {versions}.{quick}"
+        f"median (lowest to highest) of {record['rounds']} interleaved rounds after a warm-up (three times as many of the prefill alone); {versions}.{quick}"
     )
     return table.markdown(lines, head)
 

@@ -79,9 +79,14 @@ def line(work, measure, peer, record):
         "our_peak_mb": peak(ours),
         "their_peak_mb": peak(theirs),
         "memory_target": work.memory_target,
-        "same": checks.BY_WORK[work.command["work"]](ours, theirs),
+        "same": same(work, ours, theirs, record.get("logits", {}), peer),
         "choice": theirs[0].get("choice"),
     }
+
+
+def same(work, ours, theirs, logits, peer):
+    text = checks.BY_WORK[work.command["work"]](ours, theirs)
+    return f"{text}; {checks.logits(logits[works.OURS], logits[peer])}" if works.OURS in logits and peer in logits else text
 
 
 def best_line(work, measure, record):

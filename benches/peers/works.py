@@ -35,9 +35,13 @@ class Work:
     dtype: str = "f32"
     # Peak memory of ours / peer that is asked for, at most.
     memory_target: float | None = None
+    # Contenders whose logits are compared as well.
+    logits: tuple = ()
     # The untimed first round, where it differs.
     warm_up: dict = field(default_factory=dict)
     quick: dict = field(default_factory=dict)
+    # Rounds for every one that is asked for: commands of a second are disturbed more than those of ten.
+    repeats: int = 1
 
     @property
     def contenders(self):
@@ -84,7 +88,9 @@ def generation(name, batch, prompt, new, peers, targets, dtype="f32"):
         measures=(prefill, decode) if new > 1 else (prefill,),
         needs=("135m", f"135m.gguf/{dtype}") if "llama.cpp" in peers else ("135m",),
         dtype=dtype,
+        logits=(OURS, "transformers") if new == 1 else (),
         quick={"new": min(new, 8)},
+        repeats=3 if new == 1 else 1,
     )
 
 

@@ -16,17 +16,21 @@ BATCH, UBATCH = 2048, 512
 KV_TYPES = {"f16": llama_cpp.GGML_TYPE_F16, "f32": llama_cpp.GGML_TYPE_F32}
 
 
-class Engine:
-    """A model and a context for `sequences` sequences of up to `length` positions each."""
+def load(settings):
+    llama_cpp.llama_backend_init()
+    model = llama_cpp.llama_model_load_from_file(settings.model.encode(), llama_cpp.llama_model_default_params())
+    if not model:
+        raise RuntimeError(f"llama.cpp cannot load {settings.model}")
+    return model
 
-    def __init__(self, settings, sequences, length, flash, kv_type, unified):
-        llama_cpp.llama_backend_init()
-        self.model = llama_cpp.llama_model_load_from_file(settings.model.encode(), llama_cpp.llama_model_default_params())
-        if not self.model:
-            raise RuntimeError(f"llama.cpp cannot load {settings.model}")
-        self.vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
+
+class Engine:
+    """A context for `sequences` sequences of up to `length` positions each."""
+
+    def __init__(self, model, settings, sequences, length, flash, kv_type, unified):
+        self.vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
         params = llama_cpp.llama_context_default_params()
-        # A context of its own for every sequence, rounded up as llama.cpp pads it.
+        # Room for every sequence, rounded up as llama.cpp pads it.
         params.n_ctx = sequences * (-(-length // 256) * 256)
         params.n_batch, params.n_ubatch, params.n_seq_max = BATCH, UBATCH, sequences
         params.n_threads = params.n_threads_batch = settings.threads
@@ -34,10 +38,14 @@ class Engine:
         params.type_k = params.type_v = KV_TYPES[kv_type]
         params.kv_unified = unified
         params.no_perf = True
-        self.context = llama_cpp.llama_init_from_model(self.model, params)
+        self.context = llama_cpp.llama_init_from_model(model, params)
         if not self.context:
             raise RuntimeError("llama.cpp cannot make a context with these settings")
         self.batch = llama_cpp.llama_batch_init(BATCH, 0, 1)
+
+    def close(self):
+        llama_cpp.llama_batch_free(self.batch)
+        llama_cpp.llama_free(self.context)
 
     def generate(self, prompts, new):
         """Seconds of the prefill with the first token, seconds of the later tokens, and the tokens, a list per sequence."""
@@ -89,29 +97,28 @@ def prompts_of(command):
     return protocol.read_tokens(command["tokens"], command["offset"], command["batch"], command["prompt"])
 
 
-def engine(settings, command, choice):
-    return Engine(settings, command["batch"], command["prompt"] + command["new"], *choice)
+def engine(model, settings, command, choice):
+    return Engine(model, settings, command["batch"], command["prompt"] + command["new"], *choice)
 
 
-def seconds_of_choice(settings, command, choice):
+def fastest_choice(settings, command):
+    """Of flash attention, cache type and buffers, by the better of two short runs."""
+    model, seconds = load(settings), {}
     new = min(command["new"], 8)
-    try:
-        contender = engine(settings, command, choice)
-    except RuntimeError:
-        # Not every combination exists.
-        return float("inf")
-    runs = [contender.generate(prompts_of(command), new) for _ in range(2)]
-    # With one token a command, the prefill is all there is.
-    return min(run[1] if new > 1 else run[0] for run in runs)
+    unified = (True, False) if command["batch"] > 1 else (True,)
+    for choice in product((True, False), KV_TYPES, unified):
+        contender = engine(model, settings, command, choice)
+        runs = [contender.generate(prompts_of(command), new) for _ in range(2)]
+        # With one token a command, the prefill is all there is.
+        seconds[choice] = min(run[1] if new > 1 else run[0] for run in runs)
+        contender.close()
+    return min(seconds, key=seconds.get)
 
 
 class Generation:
     def __init__(self, settings, command):
-        unified = (True, False) if command["batch"] > 1 else (True,)
-        choices = list(product((True, False), KV_TYPES, unified))
-        times = {choice: protocol.in_child(seconds_of_choice, settings, command, choice) for choice in choices}
-        self.choice = min(times, key=times.get)
-        self.engine = engine(settings, command, self.choice)
+        self.choice = protocol.in_child(fastest_choice, settings, command)
+        self.engine = engine(load(settings), settings, command, self.choice)
 
     def __call__(self, command):
         prompts = prompts_of(command)

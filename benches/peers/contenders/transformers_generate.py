@@ -49,19 +49,21 @@ def prompts_of(command):
     return torch.from_numpy(protocol.read_tokens(command["tokens"], command["offset"], command["batch"], command["prompt"]))
 
 
-def seconds_of_choice(settings, command, attention, kind):
-    model = load(settings, attention)
+def fastest_choice(settings, command):
+    """Of attention and cache, by the better of two short runs."""
+    model, seconds = load(settings, "sdpa"), {}
     new = min(command["new"], 8)
-    runs = [generate(model, kind, prompts_of(command), new) for _ in range(2)]
-    # With one token a command, the prefill is all there is.
-    return min(run[1] if new > 1 else run[0] for run in runs)
+    for attention, kind in product(("sdpa", "eager"), ("dynamic", "static")):
+        model.set_attn_implementation(attention)
+        runs = [generate(model, kind, prompts_of(command), new) for _ in range(2)]
+        # With one token a command, the prefill is all there is.
+        seconds[attention, kind] = min(run[1] if new > 1 else run[0] for run in runs)
+    return min(seconds, key=seconds.get)
 
 
 class Generation:
     def __init__(self, settings, command):
-        choices = list(product(("sdpa", "eager"), ("dynamic", "static")))
-        times = {choice: protocol.in_child(seconds_of_choice, settings, command, *choice) for choice in choices}
-        self.attention, self.cache = min(times, key=times.get)
+        self.attention, self.cache = protocol.in_child(fastest_choice, settings, command)
         self.model = load(settings, self.attention)
 
     def __call__(self, command):
