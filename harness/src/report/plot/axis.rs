@@ -2,7 +2,7 @@
 
 use super::render::text_width;
 use super::scene::{Anchor, Color, Point, Scene};
-use super::style::{GRID, INK, LABEL_SIZE, PAPER, SOFT, SUBTITLE_SIZE, TITLE_SIZE, mark};
+use super::style::{GRID, INK, LABEL_SIZE, Mark, PAPER, SOFT, SUBTITLE_SIZE, TITLE_SIZE, mark};
 use crate::report::format;
 use crate::spec::VariantKind;
 
@@ -57,10 +57,14 @@ fn step(span: f64, count: usize) -> f64 {
 /// Where the data of a figure goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Frame {
-    pub(super) left: f64,
-    pub(super) top: f64,
-    pub(super) right: f64,
-    pub(super) bottom: f64,
+    /// Left edge in pixels.
+    pub left: f64,
+    /// Upper edge.
+    pub top: f64,
+    /// Right edge.
+    pub right: f64,
+    /// Lower edge.
+    pub bottom: f64,
 }
 
 /// What a legend shows beside a name.
@@ -68,6 +72,8 @@ pub struct Frame {
 pub enum Key {
     /// The mark of a variant.
     Variant(VariantKind),
+    /// A mark in a colour.
+    Mark(Mark, Color),
     /// A patch of colour.
     Patch(Color),
 }
@@ -110,6 +116,7 @@ pub fn legend(scene: &mut Scene, keys: &[(Key, String)], y: f64) -> f64 {
             Key::Variant(variant) => {
                 mark(scene, *variant, (x + 8.0, y), 5.0);
             }
+            Key::Mark(shape, color) => shape.draw(scene, *color, (x + 8.0, y), 5.0),
             Key::Patch(color) => scene.rect((x + 2.0, y - 5.5), (x + 14.0, y + 5.5), *color),
         }
         scene.text((x + 22.0, y), name, LABEL_SIZE, INK, Anchor::Start);
@@ -121,7 +128,12 @@ pub fn legend(scene: &mut Scene, keys: &[(Key, String)], y: f64) -> f64 {
 impl Frame {
     /// Grid lines and labels of the horizontal axis, with its title below.
     pub fn x_axis(&self, scene: &mut Scene, scale: &Scale, title: &str, label: impl Fn(f64) -> String) {
-        for tick in scale.ticks(6) {
+        self.x_axis_at(scene, scale, &scale.ticks(6), title, label);
+    }
+
+    /// The same with lines at these values.
+    pub fn x_axis_at(&self, scene: &mut Scene, scale: &Scale, ticks: &[f64], title: &str, label: impl Fn(f64) -> String) {
+        for &tick in ticks {
             let x = scale.at(tick);
             scene.line(vec![(x, self.top), (x, self.bottom)], GRID, 1.0);
             scene.text((x, self.bottom + 14.0), &label(tick), LABEL_SIZE, INK, Anchor::Middle);
@@ -132,7 +144,12 @@ impl Frame {
 
     /// Grid lines and labels of the upright axis, with its title at the left edge.
     pub fn y_axis(&self, scene: &mut Scene, scale: &Scale, title: &str, label: impl Fn(f64) -> String) {
-        for tick in scale.ticks(5) {
+        self.y_axis_at(scene, scale, &scale.ticks(5), title, label);
+    }
+
+    /// The same with lines at these values.
+    pub fn y_axis_at(&self, scene: &mut Scene, scale: &Scale, ticks: &[f64], title: &str, label: impl Fn(f64) -> String) {
+        for &tick in ticks {
             let y = scale.at(tick);
             scene.line(vec![(self.left, y), (self.right, y)], GRID, 1.0);
             scene.text((self.left - 8.0, y), &label(tick), LABEL_SIZE, INK, Anchor::End);

@@ -1,6 +1,6 @@
 //! Figures: each is a pure function of tables and ledger to a [`Figure`], written as `.svg`, `.png` and the `.csv` it was drawn from.
 
-mod axis;
+pub mod axis;
 mod cost;
 mod latency;
 mod quality;

@@ -45,22 +45,52 @@ pub fn stage_color(stage: Stage) -> Color {
     }
 }
 
-/// The variant's mark of radius `r`, with a thin rim of paper so that overlapping marks stay apart.
-pub fn mark(scene: &mut Scene, variant: VariantKind, at: Point, r: f64) {
-    scene.area(outline(variant, at, r + 1.2), PAPER);
-    scene.area(outline(variant, at, r), color(variant));
+/// A shape that marks a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "shapes are what they are called")]
+pub enum Mark {
+    Circle,
+    Square,
+    Triangle,
+    Diamond,
+    /// A triangle on its tip.
+    Wedge,
+    Pentagon,
+    Star,
 }
 
-fn outline(variant: VariantKind, at: Point, r: f64) -> Vec<Point> {
-    match variant {
-        VariantKind::Baseline => corners(at, r, 32, 0.0),
-        VariantKind::Rag => corners(at, r * 1.2, 4, 0.125),
-        VariantKind::Finetuned => corners(at, r * 1.25, 3, 0.0),
-        VariantKind::Hybrid => corners(at, r * 1.25, 4, 0.0),
-        VariantKind::HybridRaft => corners(at, r * 1.25, 3, 0.5),
-        VariantKind::Oracle => corners(at, r * 1.15, 5, 0.0),
-        VariantKind::Random => star(at, r * 1.35),
+impl Mark {
+    /// Draws it with radius `r`, with a thin rim of paper so that overlapping marks stay apart.
+    pub fn draw(self, scene: &mut Scene, color: Color, at: Point, r: f64) {
+        scene.area(self.outline(at, r + 1.2), PAPER);
+        scene.area(self.outline(at, r), color);
     }
+
+    fn outline(self, at: Point, r: f64) -> Vec<Point> {
+        match self {
+            Self::Circle => corners(at, r, 32, 0.0),
+            Self::Square => corners(at, r * 1.2, 4, 0.125),
+            Self::Triangle => corners(at, r * 1.25, 3, 0.0),
+            Self::Diamond => corners(at, r * 1.25, 4, 0.0),
+            Self::Wedge => corners(at, r * 1.25, 3, 0.5),
+            Self::Pentagon => corners(at, r * 1.15, 5, 0.0),
+            Self::Star => star(at, r * 1.35),
+        }
+    }
+}
+
+/// Draws the variant's mark of radius `r`.
+pub fn mark(scene: &mut Scene, variant: VariantKind, at: Point, r: f64) {
+    let shape = match variant {
+        VariantKind::Baseline => Mark::Circle,
+        VariantKind::Rag => Mark::Square,
+        VariantKind::Finetuned => Mark::Triangle,
+        VariantKind::Hybrid => Mark::Diamond,
+        VariantKind::HybridRaft => Mark::Wedge,
+        VariantKind::Oracle => Mark::Pentagon,
+        VariantKind::Random => Mark::Star,
+    };
+    shape.draw(scene, color(variant), at, r);
 }
 
 /// A regular polygon, its first corner at the top and turned by `turn` of a full turn.
