@@ -12,7 +12,8 @@ use ragft_benches::text::texts;
 fn embed(criterion: &mut Criterion, name: &str, embedder: &dyn Embedder, count: usize, words: (usize, usize)) {
     let texts = texts(count, words);
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let tokens: usize = texts.iter().map(|text| embedder.count_tokens(text)).sum();
+    let embedded = embedder.embed_counted(&texts).expect("texts that the tokenizer takes");
+    let tokens: usize = embedded.iter().map(|embedding| embedding.tokens).sum();
     let mut group = criterion.benchmark_group(format!("embed/{name}"));
     group.sample_size(10).sampling_mode(SamplingMode::Flat).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(4));
     group.throughput(Throughput::Elements(count as u64));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use ragft::lm::ComputeDevice;
 use ragft::lm::builtin::load_builtin;
 use ragft::lm::{Generation, LanguageModel as _, LocalModel};
 use ragft_benches::model::{FORMS, forced, prompts, random_model, shape_135m};
@@ -43,7 +44,7 @@ fn decode(group: &mut BenchmarkGroup<WallTime>, model: &LocalModel, batch: usize
 
 fn builtin(criterion: &mut Criterion) {
     for (name, form) in FORMS {
-        let model = load_builtin(0).expect("the model that ships").with_form(form);
+        let model = load_builtin(0, &ComputeDevice::cpu()).expect("the model that ships").with_form(form);
         model.engine().expect("memory for packed weights");
         let mut group = criterion.benchmark_group(format!("generate/builtin/{name}"));
         group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));

@@ -10,6 +10,7 @@ use std::hint::black_box;
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use ragft::dataset::Sample;
 use ragft::kernel::{PARALLEL_FROM_CACHE, Packed, WeightForm};
+use ragft::lm::ComputeDevice;
 use ragft::lm::builtin::load_builtin;
 use ragft::lm::engine::{Engine, Segment, SequenceCache, Workspace};
 use ragft::retrieval::hnsw::HnswIndex;
@@ -58,7 +59,7 @@ struct Decoding {
 /// The built-in model after 64 tokens of each of `batch` sequences.
 fn decoding(batch: usize) -> Decoding {
     on_one_thread();
-    let engine = load_builtin(0).and_then(|model| model.engine()).expect("the model that ships");
+    let engine = load_builtin(0, &ComputeDevice::cpu()).and_then(|model| model.engine()).expect("the model that ships");
     let mut caches: Vec<_> = (0..batch).map(|_| SequenceCache::new(engine.config(), 65)).collect();
     let mut work = Workspace::default();
     let tokens: Vec<u32> = (100..164).collect();

@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use ragft::kernel::WeightForm;
+use ragft::lm::ComputeDevice;
 use ragft::lm::builtin::load_builtin;
 use ragft::lm::config::DecoderConfig;
 use ragft::lm::decoder::Decoder;
@@ -88,7 +89,7 @@ pub(crate) fn uniform(name: &str, count: usize, deviation: f64) -> Vec<f32> {
 /// # Errors
 /// A failed tensor operation.
 pub fn random_model(config: &DecoderConfig, form: WeightForm) -> Result<LocalModel, ModelError> {
-    let tokenizer = load_builtin(0)?.tokenizer;
+    let tokenizer = load_builtin(0, &ComputeDevice::cpu())?.tokenizer;
     Ok(LocalModel::new(random_decoder(config)?, tokenizer, String::new()).with_form(form))
 }
 

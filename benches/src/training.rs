@@ -69,7 +69,7 @@ impl Training {
     /// A failed step.
     pub fn steps(&self, batch: usize, length: usize, steps: u64) -> Result<Vec<f64>, TrainingError> {
         let (rows, interrupt) = (rows(batch, length, self.decoder.config.vocab_size, steps), AtomicBool::new(false));
-        let objective = NextToken { decoder: &self.decoder, adapter: self.adapter.as_ref(), dropout: 0.0, seed: SEED };
+        let objective = NextToken::new(&self.decoder, self.adapter.as_ref());
         let config = TrainerConfig {
             variant: "finetuned".into(),
             seed: SEED,

@@ -60,7 +60,7 @@ pub fn run(args: &PlanArgs, global: &Global) -> Result<(), Failure> {
 }
 
 fn outlook(plan: &RunPlan) -> Result<Outlook, RunError> {
-    let model = plan.model.load(plan.context_length, &plan.device)?;
+    let model = plan.load_model()?;
     let mut variants = Vec::new();
     for &variant in &plan.spec.variants {
         let passages = if variant.context() == ContextSource::None { 0 } else { plan.spec.retrieval.top_k };

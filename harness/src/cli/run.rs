@@ -108,9 +108,28 @@ fn closing(manifest: &Manifest, tables: &Tables, output: &Path) -> String {
     for caveat in &manifest.caveats {
         let _ = writeln!(text, "note: {caveat}");
     }
+    if let Some(line) = noise_line(manifest) {
+        let _ = writeln!(text, "{line}");
+    }
     let _ = writeln!(text, "result hash {}", manifest.result_hash.as_deref().unwrap_or("not set"));
     let _ = writeln!(text, "report {}", output.join("report.html").display());
     text
+}
+
+/// How many answers each other way of computing changed, over all variants.
+fn noise_line(manifest: &Manifest) -> Option<String> {
+    let mut totals: Vec<(&str, usize, usize)> = Vec::new();
+    for record in &manifest.noise {
+        match totals.iter_mut().find(|(change, ..)| *change == record.change) {
+            Some((_, changed, answers)) => {
+                *changed += record.changed;
+                *answers += record.answers;
+            }
+            None => totals.push((&record.change, record.changed, record.answers)),
+        }
+    }
+    let parts: Vec<String> = totals.iter().map(|(change, changed, answers)| format!("{changed} of {answers} with {change}")).collect();
+    (!parts.is_empty()).then(|| format!("noise floor: answers changed: {}", parts.join(", ")))
 }
 
 fn as_json(manifest: &Manifest, tables: &Tables, output: &Path) -> String {

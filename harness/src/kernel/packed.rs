@@ -233,3 +233,101 @@ fn pack_q8(panel: &mut [u8], rows: &[&[f32]]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tile;
+    use super::*;
+
+    fn values(count: usize, salt: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 37 + salt * 101) % 211) as f32 * 0.013 - 1.3).collect()
+    }
+
+    const FORMS: [WeightForm; 3] = [WeightForm::F32, WeightForm::Bf16, WeightForm::Q8];
+
+    /// One chain of fused multiply-adds per element, as the module promises.
+    fn expected(packed: &Packed, x: &[f32], start: &[f32]) -> Vec<f32> {
+        let mut row = vec![0.0; packed.inputs()];
+        let mut y = start.to_vec();
+        for output in 0..packed.outputs() {
+            packed.row(output, &mut row);
+            for (i, x) in x.chunks_exact(packed.inputs()).enumerate() {
+                let y = &mut y[i * packed.outputs() + output];
+                *y = x.iter().zip(&row).fold(*y, |sum, (x, w)| x.mul_add(*w, sum));
+            }
+        }
+        y
+    }
+
+    #[test]
+    fn every_element_is_one_chain_of_fused_multiply_adds() {
+        for (rows, inputs, outputs) in [(1, 5, 3), (2, 33, 32), (13, 64, 70), (40, 800, 45), (3, 1000, 33)] {
+            let weight = values(inputs * outputs, 1);
+            let (x, start) = (values(rows * inputs, 2), values(rows * outputs, 3));
+            for form in FORMS {
+                let packed = Packed::new(&[&weight], inputs, form).unwrap();
+                for (add, start) in [(false, vec![0.0; rows * outputs]), (true, start.clone())] {
+                    for parallel in [0, usize::MAX] {
+                        let mut y = start.clone();
+                        packed.multiply(&x, &mut y, add, parallel);
+                        assert_eq!(y, expected(&packed, &x, &start), "{rows} x {inputs} x {outputs}, {form:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let (depth, cols) = (70, 45);
+        for form in FORMS {
+            let packed = Packed::new(&[&values(depth * cols, 1)], depth, form).unwrap();
+            let x = values(ROWS * depth, 2);
+            let mut first: Option<Vec<f32>> = None;
+            for rows in 1..=ROWS {
+                for (name, kernels) in tile::available() {
+                    let mut y = vec![0.0; rows * cols];
+                    let tile = Tile {
+                        a: x.as_ptr(),
+                        a_row: depth,
+                        a_step: 1,
+                        b: packed.panels.as_ptr(),
+                        column: 0,
+                        c: y.as_mut_ptr(),
+                        c_row: cols,
+                        depth,
+                        cols,
+                        add: false,
+                    };
+                    // SAFETY: the sizes are those of the slices above.
+                    unsafe { kernels.run_panels(form.form(), rows, form.panel_bytes(depth), tile) };
+                    let reference = first.get_or_insert_with(|| expected(&packed, &x, &vec![0.0; ROWS * cols]));
+                    assert_eq!(y, reference[..rows * cols], "{name}, {rows} rows, {form:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_is_that_of_the_formats() {
+        let weight = values(64 * 2, 4);
+        let row = |form| {
+            let mut row = vec![0.0; 64];
+            Packed::new(&[&weight[..64], &weight[64..]], 64, form).unwrap().row(1, &mut row);
+            row
+        };
+        assert_eq!(row(WeightForm::F32), weight[64..]);
+        assert_eq!(row(WeightForm::Bf16), weight[64..].iter().map(|w| bf16::from_f32(*w).to_f32()).collect::<Vec<_>>());
+        let largest = weight[64..96].iter().fold(0f32, |top, w| top.max(w.abs()));
+        let worst = row(WeightForm::Q8)[..32].iter().zip(&weight[64..96]).map(|(q, w)| (q - w).abs()).fold(0.0, f32::max);
+        assert!(worst > 0.0 && worst <= 0.51 * largest / 127.0, "{worst} of {largest}");
+    }
+
+    #[test]
+    fn a_block_of_zeros_stays_zero_in_eight_bits() {
+        let packed = Packed::new(&[&[0.0; 40]], 40, WeightForm::Q8).unwrap();
+        let mut y = [7.0];
+        packed.multiply(&[1.0; 40], &mut y, false, usize::MAX);
+        assert_eq!(y, [0.0]);
+    }
+}

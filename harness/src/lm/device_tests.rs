@@ -58,7 +58,7 @@ impl Place {
                 pairs.insert((layer, module), LoraPair { a: make('A', (3, input)), b: make('B', (out, 3)) });
             }
         }
-        LoraWeights { pairs, scale: 2.0, dropout: None }
+        LoraWeights::new(pairs, 2.0)
     }
 }
 
@@ -82,7 +82,8 @@ fn gradients(model: &Decoder, place: &Place, adapter: Option<f64>) -> BTreeMap<S
         None => (place.decoder(model, |name, tensor| var(name.to_owned(), tensor)), None),
         Some(probability) => {
             let dropout = LoraDropout { probability, seed: 3, micro_step: 5 };
-            let adapter = LoraWeights { dropout: Some(dropout), ..place.adapter(model, &mut var) };
+            let mut adapter = place.adapter(model, &mut var);
+            adapter.dropout = Some(dropout);
             (place.decoder(model, |_, tensor| tensor), Some(adapter))
         }
     };
@@ -124,10 +125,18 @@ fn check_gradients(place: &Place) {
 fn check_answers(place: &Place) {
     for name in NAMES {
         let model = load(name);
-        let moved = LocalModel { decoder: place.decoder(&model.decoder, |_, tensor| tensor), ..model.clone() };
+        let moved = model.with_decoder(place.decoder(&model.decoder, |_, tensor| tensor));
         let rows: Vec<Prompt> =
             TEXTS.iter().map(|text| Prompt { tokens: model.encode_prompt(text).unwrap(), stream: (*text).into() }).collect();
-        let config = GenerationConfig { max_new_tokens: 12, temperature: 0.0, top_p: 1.0, stop: Vec::new(), seed: 1, forced_tokens: None };
+        let config = GenerationConfig {
+            max_new_tokens: 12,
+            temperature: 0.0,
+            top_p: 1.0,
+            stop: Vec::new(),
+            seed: 1,
+            batch_size: 8,
+            forced_tokens: None,
+        };
         let answers = |model: &LocalModel, adapter: Option<&LoraWeights>| -> Vec<String> {
             model.generate(&rows, adapter, &config).unwrap().into_iter().map(|generation| generation.text).collect()
         };

@@ -14,6 +14,7 @@ use super::folder::{CheckedFolder, check_folder, check_vocabulary};
 use super::generate::{Backend, Generator};
 use super::layout::named_tensors;
 use super::lora::LoraWeights;
+use super::ops;
 use super::tokenizer::Tokenizer;
 use super::weights::load_bytes;
 use super::{Generation, GenerationConfig, LanguageModel, ModelError, Prompt};
@@ -97,9 +98,15 @@ impl LocalModel {
         Ok(self.engine.get_or_init(|| engine).clone())
     }
 
-    /// Bytes of the weights in memory, a tied head counted once.
+    /// Bytes of the weights that answers are computed with.
     pub fn weight_bytes(&self) -> u64 {
-        4 * self.decoder.config.parameter_count() as u64
+        self.engine.get().map_or(4 * self.decoder.config.parameter_count() as u64, |engine| engine.bytes() as u64)
+    }
+
+    /// Whether the engine answers (f32 weights in main memory), so that an answer depends on nothing but the prompt, the weights and their form.
+    /// candle's answers depend a little on the batch.
+    pub fn ignores_batches(&self) -> bool {
+        ops::supported(&[&self.decoder.embedding])
     }
 }
 
@@ -137,7 +144,7 @@ impl LanguageModel for LocalModel {
         config: &GenerationConfig,
     ) -> Result<Vec<Generation>, ModelError> {
         let generator = |backend| Generator { decoder: &self.decoder, tokenizer: &self.tokenizer, backend, config };
-        if !self.decoder.embedding.device().is_cpu() {
+        if !self.ignores_batches() {
             return generator(Backend::Candle(adapter)).generate(prompts);
         }
         let engine = self.engine()?;

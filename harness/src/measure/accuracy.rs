@@ -1,16 +1,41 @@
-//! The accuracy pass: batched, every test question, length-sorted; the batches depend on the plan alone, so that an interrupted pass ends
-//! with the same floats.
+//! The accuracy pass: batched, every test question, length-sorted. A prompt that several variants put to the same weights is answered once.
+//! The batches depend on the plan alone, so that an interrupted pass ends with the same floats on devices where a batch matters.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use super::events::{Listener, RunEvent};
 use super::query::{Query, RowContext};
 use super::runner::{Bench, RunError};
-use crate::lm::{Generation, GenerationConfig, ModelError, Prompt};
+use crate::lm::{Generation, ModelError, Prompt};
 use crate::spec::VariantKind;
 use crate::store::journal::Journal;
 use crate::store::row::{JournalRow, Phase};
+
+/// Batches that are handed to the model at a time: sequences that end early make room for others, and what all prompts begin with is
+/// computed once. An interrupted pass loses no more than these.
+const BATCHES: usize = 8;
+
+/// Answers by weights and prompt, within one accuracy pass.
+#[derive(Debug, Default)]
+pub struct AnswerCache {
+    answers: BTreeMap<AnswerKey, Generation>,
+}
+
+/// The weights, a hash of the prompt's tokens, and, where tokens are drawn, the stream that they are drawn from.
+type AnswerKey = (Option<(bool, u64)>, [u8; 32], String);
+
+impl AnswerCache {
+    fn key(bench: &Bench, context: &RowContext, prompt: &Prompt) -> AnswerKey {
+        let mut hasher = blake3::Hasher::new();
+        prompt.tokens.iter().for_each(|token| {
+            hasher.update(&token.to_le_bytes());
+        });
+        let greedy = bench.plan.spec.generation.temperature <= 0.0;
+        let stream = if greedy { String::new() } else { prompt.stream.clone() };
+        (bench.weights_key(context.variant, context.seed), *hasher.finalize().as_bytes(), stream)
+    }
+}
 
 /// Answers every sample that `done` lacks, for one variant and seed.
 pub fn run(
@@ -18,6 +43,7 @@ pub fn run(
     variant: VariantKind,
     seed: u64,
     done: &BTreeSet<String>,
+    answers: &mut AnswerCache,
     journal: &mut Journal<JournalRow>,
     listener: &mut Listener,
 ) -> Result<Vec<JournalRow>, RunError> {
@@ -34,14 +60,14 @@ pub fn run(
         (0..samples.len()).map(|index| bench.query(variant, index).map_err(|error| error.to_string())).collect();
     let lengths: Vec<usize> = queries.iter().map(|query| query.as_ref().map_or(0, |query| query.prompt.tokens.len())).collect();
     let mut all = Vec::new();
-    for batch in batches(&lengths, bench.plan.spec.generation.batch_size) {
+    for batch in batches(&lengths, bench.plan.spec.generation.batch_size * BATCHES) {
         if batch.iter().all(|&index| done.contains(&samples[index].id)) {
             continue;
         }
         if bench.interrupt.load(Ordering::Relaxed) {
             return Err(RunError::Interrupted);
         }
-        let mut rows = answer_batch(bench, &context, &queries, &batch);
+        let mut rows = answer_batch(bench, &context, &queries, &batch, answers);
         rows.retain(|row| !done.contains(&row.sample_id));
         journal.append(&rows)?;
         listener(RunEvent::Advance(rows.len() as u64));
@@ -58,20 +84,26 @@ fn batches(lengths: &[usize], size: usize) -> Vec<Vec<usize>> {
 }
 
 /// One row per member. When the batch fails, its members are tried one by one, so that one bad sample costs one row.
-fn answer_batch(bench: &Bench, context: &RowContext, queries: &[Result<Query, String>], batch: &[usize]) -> Vec<JournalRow> {
+fn answer_batch(
+    bench: &Bench,
+    context: &RowContext,
+    queries: &[Result<Query, String>],
+    batch: &[usize],
+    answers: &mut AnswerCache,
+) -> Vec<JournalRow> {
     let sound: Vec<usize> = batch.iter().copied().filter(|&index| queries[index].is_ok()).collect();
-    let generations = match generate(bench, context, queries, &sound) {
+    let generations = match generate(bench, context, queries, &sound, answers) {
         Ok(generations) => generations.into_iter().map(Ok).collect(),
         Err(_) => sound
             .iter()
-            .map(|&index| generate(bench, context, queries, &[index]).map(|mut one| one.remove(0)).map_err(|error| chain(&error)))
+            .map(|&index| generate(bench, context, queries, &[index], answers).map(|mut one| one.remove(0)).map_err(|error| chain(&error)))
             .collect::<Vec<Result<Generation, String>>>(),
     };
-    let mut answers = sound.iter().zip(generations);
+    let mut found = sound.iter().zip(generations);
     let samples = &bench.plan.dataset.test;
     let row = |&index: &usize| match &queries[index] {
         Err(error) => context.failed(&samples[index], error.clone()),
-        Ok(query) => match answers.next().expect("one generation per sound query").1 {
+        Ok(query) => match found.next().expect("one generation per sound query").1 {
             Err(error) => context.failed(&samples[index], error),
             Ok(generation) => {
                 let flops = bench.query_flops(context.variant, context.seed, index, &generation);
@@ -87,18 +119,28 @@ fn generate(
     context: &RowContext,
     queries: &[Result<Query, String>],
     batch: &[usize],
+    answers: &mut AnswerCache,
 ) -> Result<Vec<Generation>, ModelError> {
-    if batch.is_empty() {
-        return Ok(Vec::new());
-    }
     let samples = &bench.plan.dataset.test;
     let prompt = |&index: &usize| Prompt {
         tokens: queries[index].as_ref().expect("only sound queries are generated").prompt.tokens.clone(),
         stream: samples[index].id.clone(),
     };
     let prompts: Vec<Prompt> = batch.iter().map(prompt).collect();
-    let config = GenerationConfig { forced_tokens: None, ..bench.generation_config() };
-    bench.generate(context.variant, context.seed, &prompts, &config)
+    let config = bench.generation_config();
+    let (model, _) = bench.weights(context.variant, context.seed);
+    if !model.ignores_batches() {
+        return bench.generate(context.variant, context.seed, &prompts, &config);
+    }
+    let keys: Vec<AnswerKey> = prompts.iter().map(|prompt| AnswerCache::key(bench, context, prompt)).collect();
+    let mut open = BTreeMap::new();
+    for (key, prompt) in keys.iter().zip(prompts).filter(|(key, _)| !answers.answers.contains_key(key)) {
+        open.entry(key).or_insert(prompt);
+    }
+    let (names, prompts): (Vec<&AnswerKey>, Vec<Prompt>) = open.into_iter().unzip();
+    let new = bench.generate(context.variant, context.seed, &prompts, &config)?;
+    answers.answers.extend(names.into_iter().cloned().zip(new));
+    Ok(keys.iter().map(|key| answers.answers[key].clone()).collect())
 }
 
 /// An error with its causes, in one line.

@@ -9,6 +9,7 @@ pub mod counters;
 pub mod events;
 pub mod hash;
 pub mod latency;
+pub mod noise;
 pub mod plan;
 pub mod query;
 pub mod runner;

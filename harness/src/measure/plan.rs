@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::source::ModelSource;
 use crate::dataset::{self, Dataset, DatasetError, Sample};
 use crate::diagnostic::{Blame, Hint};
+use crate::lm::LocalModel;
 use crate::lm::tokenizer::Tokenizer;
 use crate::lm::{ComputeDevice, DeviceError, ModelError};
 use crate::retrieval::{self, RetrievalError};
@@ -143,6 +144,14 @@ impl RunPlan {
     /// Folder of the embedder, or `builtin`.
     pub fn embedder_path(&self) -> PathBuf {
         anchored(&self.spec.retrieval.embedder, &self.base_dir)
+    }
+
+    /// Loads the model onto the plan's device, to answer with weights of the type that the spec names.
+    ///
+    /// # Errors
+    /// Failures while reading.
+    pub fn load_model(&self) -> Result<LocalModel, ModelError> {
+        Ok(self.model.load(self.context_length, &self.device)?.with_form(self.spec.model.dtype.weight_form()))
     }
 
     /// Longest prompt that leaves room for an answer.

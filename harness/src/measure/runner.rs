@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::accuracy::AnswerCache;
 use super::events::{Listener, RunEvent};
 use super::hash::result_hash;
 use super::plan::{PlanError, RunPlan, adapter_name};
 use super::query::{Pick, Query, RowContext, picks_of};
 use super::training::{self, Adapters};
-use super::{accuracy, counters, latency};
+use super::{accuracy, counters, latency, noise};
 use crate::clock::Stopwatch;
 use crate::diagnostic::{Blame, Hint};
 use crate::finetune::{TrainingError, TunedWeights};
 use crate::lm::local::LocalModel;
+use crate::lm::lora::LoraWeights;
 use crate::lm::{Generation, GenerationConfig, LanguageModel, ModelError, Prompt};
 use crate::retrieval::{self, IndexFigures, RetrievalError, Retrieved, Retriever};
 use crate::spec::{ContextSource, DeviceName, VariantKind};
@@ -165,7 +167,7 @@ impl<'a> Bench<'a> {
         Query::build(&self.plan.template, question, picks, chunks, self.plan.room(), |text| self.plan.tokenizer().encode_prompt(text))
     }
 
-    /// One batch, with the weights of the variant.
+    /// One generation per prompt, with the weights of the variant.
     pub(super) fn generate(
         &self,
         variant: VariantKind,
@@ -173,12 +175,22 @@ impl<'a> Bench<'a> {
         prompts: &[Prompt],
         config: &GenerationConfig,
     ) -> Result<Vec<Generation>, ModelError> {
-        let Some(kind) = self.plan.spec.adapter_of(variant) else { return self.model.generate(prompts, None, config) };
-        let key = training::key(kind, seed);
+        let (model, adapter) = self.weights(variant, seed);
+        model.generate(prompts, adapter, config)
+    }
+
+    /// The model that a variant answers with, and the adapter beside it.
+    pub(super) fn weights(&self, variant: VariantKind, seed: u64) -> (&'a LocalModel, Option<&'a LoraWeights>) {
+        let Some(key) = self.weights_key(variant, seed) else { return (self.model, None) };
         match &self.adapters[&key] {
-            TunedWeights::Lora(adapter) => self.model.generate(prompts, Some(adapter), config),
-            TunedWeights::Full(_) => self.tuned[&key].generate(prompts, None, config),
+            TunedWeights::Lora(adapter) => (self.model, Some(adapter)),
+            TunedWeights::Full(_) => (&self.tuned[&key], None),
         }
+    }
+
+    /// Names the weights of a variant: nothing for the base.
+    pub(super) fn weights_key(&self, variant: VariantKind, seed: u64) -> Option<(bool, u64)> {
+        Some(training::key(self.plan.spec.adapter_of(variant)?, seed))
     }
 
     /// Operations of one query: embedding and search, prefill, decoding, and the adapter's share. They do not depend on the pass, so the
@@ -262,8 +274,9 @@ fn measure(
     let plan = request.plan;
     let model = phase(manifest, "load", || {
         listener(RunEvent::Phase { name: "load", detail: &plan.spec.model.path.display().to_string(), total: 0, unit: "" });
-        Ok(plan.model.load(plan.context_length, &plan.device)?)
+        Ok(plan.load_model()?)
     })?;
+    manifest.model.weight_bytes = model.weight_bytes();
     stop_if(request.interrupt)?;
 
     let mut index = None;
@@ -304,15 +317,21 @@ fn measure(
     write_passages(folder, &bench)?;
 
     phase(manifest, "accuracy", || {
+        let mut answers = AnswerCache::default();
         for &variant in &plan.spec.variants {
             for &seed in plan.seeds(variant) {
                 let done = done_samples(rows, variant, seed);
-                rows.extend(accuracy::run(&bench, variant, seed, &done, journal, listener)?);
+                rows.extend(accuracy::run(&bench, variant, seed, &done, &mut answers, journal, listener)?);
             }
         }
         Ok(())
     })?;
     folder.write_manifest(manifest)?;
+
+    if plan.spec.measure.noise_samples > 0 && manifest.noise.is_empty() {
+        manifest.noise = phase(manifest, "noise", || noise::run(&bench, rows, listener))?;
+        folder.write_manifest(manifest)?;
+    }
 
     if plan.spec.measure.latency_samples > 0 {
         phase(manifest, "latency", || {
@@ -398,10 +417,12 @@ fn new_manifest(request: &RunRequest) -> Manifest {
             architecture: plan.model.config().architecture.clone(),
             parameters: plan.model.config().parameter_count() as u64,
             context_length: plan.context_length,
+            // Of the f32 weights; corrected once they are packed.
             weight_bytes: 4 * plan.model.config().parameter_count() as u64,
         },
         index: None,
         training: Vec::new(),
+        noise: Vec::new(),
         phases: Vec::new(),
         caveats: caveats(plan),
         result_hash: None,

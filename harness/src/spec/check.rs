@@ -1,7 +1,7 @@
 //! Values that parse but mean nothing, found before any file of the run is opened.
 
 use super::read::SpecProblem;
-use super::{RunSpec, VariantKind};
+use super::{DeviceName, Dtype, RunSpec, VariantKind};
 
 struct Checker(Vec<SpecProblem>);
 
@@ -43,6 +43,10 @@ fn check_top(spec: &RunSpec, checker: &mut Checker) {
     checker.require(seeds.windows(2).all(|pair| pair[0] != pair[1]), "seeds", || "names a seed twice".into());
     checker.require(seeds.iter().all(|&seed| i64::try_from(seed).is_ok()), "seeds", || "holds a negative or too large seed".into());
     checker.within(spec.dataset.test_fraction, 0.01, 0.99, "dataset.test_fraction");
+    let dtype = spec.model.dtype;
+    checker.require(dtype == Dtype::F32 || spec.model.device == DeviceName::Cpu, "model.dtype", || {
+        format!("is {}, expected f32 on any device but the cpu", dtype.name())
+    });
     checker.at_least_one(spec.generation.max_new_tokens, "generation.max_new_tokens");
     checker.at_least_one(spec.generation.batch_size, "generation.batch_size");
     checker.within(spec.generation.temperature, 0.0, 10.0, "generation.temperature");

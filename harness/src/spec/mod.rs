@@ -7,6 +7,7 @@ pub mod variant;
 
 use std::path::PathBuf;
 
+use crate::kernel::WeightForm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -139,7 +140,14 @@ section!(
 );
 section!(
     /// `[measure]`
-    MeasureSpec { latency_samples: usize, latency_repeats: u32, warmup: usize, bootstrap_resamples: usize, confidence: f64 }
+    MeasureSpec {
+        latency_samples: usize,
+        latency_repeats: u32,
+        warmup: usize,
+        noise_samples: usize,
+        bootstrap_resamples: usize,
+        confidence: f64,
+    }
 );
 section!(
     /// `[cost]`
@@ -163,8 +171,28 @@ choice!(
 );
 choice!(
     /// `model.dtype`
-    Dtype { F32 }
+    Dtype { F32, Bf16, Q8_0 }
 );
+
+impl Dtype {
+    /// How the engine holds weights of this type.
+    pub fn weight_form(self) -> WeightForm {
+        match self {
+            Self::F32 => WeightForm::F32,
+            Self::Bf16 => WeightForm::Bf16,
+            Self::Q8_0 => WeightForm::Q8,
+        }
+    }
+
+    /// Name in specs and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Q8_0 => "q8_0",
+        }
+    }
+}
 choice!(
     /// `finetune.method`
     FinetuneMethod { Lora, Full }

@@ -33,6 +33,9 @@ pub struct Manifest {
     pub index: Option<IndexRecord>,
     /// One entry per trained adapter.
     pub training: Vec<TrainingRecord>,
+    /// How many answers another batch size or weight type changes; empty when it was not measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub noise: Vec<NoiseRecord>,
     /// In the order they ran; a resumed run adds to the times.
     pub phases: Vec<PhaseRecord>,
     /// What a reader must know, in words: limited data, shared documents, a single seed, cut contexts.
@@ -165,6 +168,21 @@ pub struct TrainingRecord {
     pub bytes: u64,
     /// Best validation loss, if one was measured.
     pub best_eval_loss: Option<f64>,
+}
+
+/// How much another way of computing the same model changes: the floor below which a difference between runs says nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NoiseRecord {
+    /// The variant.
+    pub variant: String,
+    /// What was done otherwise: `batch size 1`, `bf16 weights`, `q8_0 weights`, `f32 weights`.
+    pub change: String,
+    /// Answers compared.
+    pub answers: usize,
+    /// Answers whose text changed.
+    pub changed: usize,
+    /// Right answers (exact match) less those of the run itself.
+    pub exact_match_change: f64,
 }
 
 /// One phase of the run.

@@ -161,6 +161,7 @@ pub(crate) fn manifest() -> Manifest {
             bytes: 900_000,
             unreachable: 1,
         }),
+        noise: Vec::new(),
         training: vec![TrainingRecord {
             variants: vec!["finetuned".to_owned(), "hybrid".to_owned()],
             adapter: "finetuned-seed1".to_owned(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use ragft::clock::Stopwatch;
 use ragft::kernel::WeightForm;
+use ragft::lm::ComputeDevice;
 use ragft::lm::builtin::load_builtin;
 use ragft::lm::decoder::Decoder;
 use ragft::lm::{LanguageModel as _, LocalModel, ModelError};
@@ -49,7 +50,7 @@ impl Model {
 
     fn load(self, form: Form) -> Result<LocalModel, ModelError> {
         let model = match self {
-            Self::Builtin => load_builtin(0)?.with_form(form.weights()),
+            Self::Builtin => load_builtin(0, &ComputeDevice::cpu())?.with_form(form.weights()),
             Self::Tiny => random_model(&shape_tiny(), form.weights())?,
             Self::M135 => random_model(&shape_135m(), form.weights())?,
         };
@@ -59,7 +60,7 @@ impl Model {
 
     fn decoder(self) -> Result<Decoder> {
         Ok(match self {
-            Self::Builtin => load_builtin(0)?.decoder,
+            Self::Builtin => load_builtin(0, &ComputeDevice::cpu())?.decoder,
             Self::Tiny => random_decoder(&shape_tiny())?,
             Self::M135 => random_decoder(&shape_135m())?,
         })

@@ -17,6 +17,9 @@ use super::ModelError;
 use super::config::DecoderConfig;
 use crate::kernel::{PARALLEL_FROM_CACHE, PARALLEL_FROM_MEMORY, WeightForm};
 
+#[cfg(test)]
+mod tests;
+
 pub use adapter::{DensePair, PackedAdapter};
 pub use cache::SequenceCache;
 pub use schedule::{Answered, Next, Request, Schedule};

@@ -11,8 +11,16 @@ use crate::table::{ALL, CostPhase, Kind, Metric, QualityRow, Stage, Tables};
 
 /// All sections that the run has data for.
 pub(super) fn all(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> Vec<Section> {
-    let sections =
-        [square(tables), effects(tables), quality(tables), retrieval(tables), latency(tables), cost(tables, ledger), training(tables)];
+    let sections = [
+        square(tables),
+        effects(tables),
+        quality(tables),
+        retrieval(tables),
+        latency(tables),
+        cost(tables, ledger),
+        training(tables),
+        noise(tables),
+    ];
     let mut sections: Vec<Section> = sections.into_iter().flatten().collect();
     for section in &mut sections {
         let names = figure_names(section.id);
@@ -364,6 +372,41 @@ fn training(tables: &Tables) -> Option<Section> {
     let cut: usize = records.iter().map(|record| record.cut).sum();
     let text = format!("{left_out} rows were left out because their prompt did not fit; {cut} answers were cut.");
     Some(section("training", "Training", false, vec![text], vec![grid]))
+}
+
+/// How many answers another way of computing changes.
+fn noise(tables: &Tables) -> Option<Section> {
+    let records = &tables.manifest().noise;
+    let mut changes: Vec<&str> = Vec::new();
+    for record in records {
+        if !changes.contains(&record.change.as_str()) {
+            changes.push(&record.change);
+        }
+    }
+    if changes.is_empty() {
+        return None;
+    }
+    let row = |variant: VariantKind| {
+        let cell = |change: &&str| {
+            let found = records.iter().find(|record| record.variant == variant.name() && record.change == *change);
+            found.map_or_else(Entry::missing, |record| {
+                let right = format!("{:+} right", record.exact_match_change);
+                Entry::with(format!("{} of {}", record.changed, record.answers), if record.changed > 0 { right } else { String::new() })
+            })
+        };
+        std::iter::once(Entry::new(variant.name())).chain(changes.iter().map(cell)).collect()
+    };
+    let grid = Grid {
+        caption: "Answers whose text changed, and what that did to exact match".to_owned(),
+        header: std::iter::once("variant").chain(changes.iter().copied()).map(str::to_owned).collect(),
+        rows: tables.variants().into_iter().map(row).collect(),
+        place: Place::Page,
+    };
+    let text =
+        "Some questions, answered again with nothing changed but how the answers are computed. A difference between two runs that is \
+                no larger than this says nothing about the variants."
+            .to_owned();
+    Some(section("noise", "Noise floor", true, vec![text], vec![grid]))
 }
 
 /// The manifest in lines.
