@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use ragft::dataset::Sample;
-use ragft::kernel::{PARALLEL_FROM_CACHE, Packed, WeightForm};
+use ragft::kernel::{PARALLEL_FROM_CACHE, Packed, Team, WeightForm};
 use ragft::lm::ComputeDevice;
 use ragft::lm::builtin::load_builtin;
 use ragft::lm::engine::{Engine, Segment, SequenceCache, Workspace};
@@ -46,7 +46,7 @@ fn product(rows: usize, form: WeightForm) -> Product {
 #[bench::one_row_q8(args = (1, WeightForm::Q8), setup = product)]
 #[bench::eight_rows_f32(args = (8, WeightForm::F32), setup = product)]
 fn matrix_product(mut product: Product) -> Product {
-    product.weights.multiply(black_box(&product.x), &mut product.y, false, PARALLEL_FROM_CACHE);
+    product.weights.multiply(black_box(&product.x), &mut product.y, false, &Team::solo(), PARALLEL_FROM_CACHE);
     product
 }
 
@@ -64,7 +64,7 @@ fn decoding(batch: usize) -> Decoding {
     let mut work = Workspace::default();
     let tokens: Vec<u32> = (100..164).collect();
     let segments: Vec<_> = (0..batch).map(|cache| Segment { cache, tokens: &tokens, logits: false }).collect();
-    engine.step(None, &segments, &mut caches, &mut work);
+    engine.step(&Team::solo(), None, &segments, &mut caches, &mut work);
     Decoding { engine, caches, work }
 }
 
@@ -73,7 +73,7 @@ fn decoding(batch: usize) -> Decoding {
 #[bench::batch_8(args = (8), setup = decoding)]
 fn decode_step(mut decoding: Decoding) -> Decoding {
     let segments: Vec<_> = (0..decoding.caches.len()).map(|cache| Segment { cache, tokens: &[7], logits: true }).collect();
-    decoding.engine.step(None, black_box(&segments), &mut decoding.caches, &mut decoding.work);
+    decoding.engine.step(&Team::solo(), None, black_box(&segments), &mut decoding.caches, &mut decoding.work);
     drop(segments);
     decoding
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ragft::kernel::{Matrix, PARALLEL_FROM_MEMORY, Packed, Target, gemm};
+use ragft::kernel::{Matrix, PARALLEL_FROM_MEMORY, Packed, Target, gemm, with_team};
 use ragft::rng::Rng;
 use ragft_benches::SEED;
 use ragft_benches::model::FORMS;
@@ -30,7 +30,9 @@ fn packed(criterion: &mut Criterion) {
                 let (x, mut y) = (normal(rows * inputs, "x"), vec![0.0; rows * outputs]);
                 group.throughput(flops(rows, inputs, outputs));
                 group.bench_function(BenchmarkId::from_parameter(rows), |bencher| {
-                    bencher.iter(|| weights.multiply(&x, &mut y, false, PARALLEL_FROM_MEMORY));
+                    with_team(rayon::current_num_threads(), |team| {
+                        bencher.iter(|| weights.multiply(&x, &mut y, false, team, PARALLEL_FROM_MEMORY))
+                    });
                 });
             }
             group.finish();

@@ -130,6 +130,24 @@ pub fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
     }
 }
 
+/// [`swiglu`] that also leaves `sigmoid(gate)`, for [`swiglu_backward_with`].
+#[inline(always)]
+pub fn swiglu_keeping(gate: &[f32], up: &[f32], y: &mut [f32], sigmoids: &mut [f32]) {
+    for (((y, s), gate), up) in y.iter_mut().zip(sigmoids).zip(gate).zip(up) {
+        *s = sigmoid(*gate);
+        *y = gate * *s * up;
+    }
+}
+
+/// [`swiglu_backward`] given `sigmoid(gate)`.
+#[inline(always)]
+pub fn swiglu_backward_with(sigmoids: &[f32], gate: &[f32], up: &[f32], grad: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {
+    for ((((d_gate, d_up), s), (gate, up)), g) in d_gate.iter_mut().zip(d_up).zip(sigmoids).zip(gate.iter().zip(up)).zip(grad) {
+        *d_up = g * gate * s;
+        *d_gate = g * up * s * (1.0 + gate * (1.0 - s));
+    }
+}
+
 /// Gradients of [`swiglu`]: with `s = sigmoid(gate)`, `d_up = g gate s` and `d_gate = g up s (1 + gate (1 - s))`.
 #[inline(always)]
 pub fn swiglu_backward(gate: &[f32], up: &[f32], grad: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::tile::{Form, PANEL, ROWS, Tile, kernels};
+use super::transpose;
 
 /// Inputs of a block: twelve rows of them fit the first-level cache beside the panel's.
 const DEPTH: usize = 384;
@@ -198,21 +199,15 @@ fn pack(rhs: Matrix, panels: &mut Vec<f32>) {
 
 /// One panel of a factor whose columns lie side by side in memory.
 fn pack_transposed(rhs: Matrix, first: usize, count: usize, panel: &mut [f32]) {
-    let line = |j: usize| &rhs.data[(first + j) * rhs.col_stride..];
-    if rhs.row_stride == 1 && count == PANEL {
-        // Four columns at a time: each cache line of the panel is written in few passes.
-        for j in (0..PANEL).step_by(4) {
-            let depth = rhs.rows;
-            let (a, b, c, d) = (&line(j)[..depth], &line(j + 1)[..depth], &line(j + 2)[..depth], &line(j + 3)[..depth]);
-            for (k, to) in panel.chunks_exact_mut(PANEL).enumerate() {
-                to[j..j + 4].copy_from_slice(&[a[k], b[k], c[k], d[k]]);
-            }
-        }
-        return;
+    let column = |j: usize| &rhs.data[(first + j) * rhs.col_stride..];
+    let mut done = 0;
+    while rhs.row_stride == 1 && done + 8 <= count {
+        transpose::turn(std::array::from_fn(|j| &column(done + j)[..rhs.rows]), done, panel);
+        done += 8;
     }
-    for (k, to) in panel.chunks_exact_mut(PANEL).enumerate() {
-        for (j, to) in to.iter_mut().enumerate() {
-            *to = if j < count { line(j)[k * rhs.row_stride] } else { 0.0 };
+    for (k, line) in panel.chunks_exact_mut(PANEL).enumerate() {
+        for (j, to) in line.iter_mut().enumerate().skip(done) {
+            *to = if j < count { column(j)[k * rhs.row_stride] } else { 0.0 };
         }
     }
 }

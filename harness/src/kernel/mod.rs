@@ -9,8 +9,11 @@ mod lanes;
 mod packed;
 mod panels;
 pub mod simd;
+mod team;
 mod tile;
+mod transpose;
 
 pub use gemm::{Matrix, Target, gemm};
 pub use packed::{PARALLEL_FROM_CACHE, PARALLEL_FROM_MEMORY, Packed, WeightForm};
 pub use panels::{PANEL_COLUMNS, Panels, Rows, multiply_panels};
+pub use team::{Team, with_team};

@@ -9,6 +9,7 @@ use half::{bf16, f16};
 use memmap2::{Advice, MmapMut};
 use rayon::prelude::*;
 
+use super::team::Team;
 use super::tile::{BLOCK, BLOCK_BYTES, Form, PANEL, ROWS, Tile, kernels};
 
 /// Inputs of a block of larger products.
@@ -17,11 +18,11 @@ const DEPTH: usize = 384;
 /// Panels of a block of larger products.
 const PANELS: usize = 10;
 
-/// From how many multiply-adds on a product is shared among threads, when its weights come from memory: streaming them is slow.
-pub const PARALLEL_FROM_MEMORY: usize = 1 << 17;
+/// From how many multiply-adds on a team shares a product, when its weights come from memory: streaming them is slow.
+pub const PARALLEL_FROM_MEMORY: usize = 1 << 15;
 
 /// The same when its weights are likely in a cache: handing over costs as much as a small product.
-pub const PARALLEL_FROM_CACHE: usize = 1 << 20;
+pub const PARALLEL_FROM_CACHE: usize = 1 << 17;
 
 /// How weights are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,11 +132,11 @@ impl Packed {
     }
 
     /// `y = [y +] x W^T` for `x` `[rows, in]` and `y` `[rows, out]`, both dense. A row of `y` has the same bits whatever the other rows are and
-    /// however many threads there are. Threads share it from `parallel` multiply-adds on.
+    /// however many threads there are. The team shares it from `parallel` multiply-adds on.
     ///
     /// # Panics
     /// When the lengths do not fit.
-    pub fn multiply(&self, x: &[f32], y: &mut [f32], add: bool, parallel: usize) {
+    pub fn multiply(&self, x: &[f32], y: &mut [f32], add: bool, team: &Team, parallel: usize) {
         assert!(x.len().is_multiple_of(self.inputs), "whole rows of inputs");
         let rows = x.len() / self.inputs;
         assert_eq!(y.len(), rows * self.outputs, "rows of outputs");
@@ -144,24 +145,24 @@ impl Packed {
         }
         let output = Output(y.as_mut_ptr());
         let panels = self.outputs.div_ceil(PANEL);
-        let threads = rayon::current_num_threads();
+        let threads = team.threads();
         if threads == 1 || rows * self.inputs * self.outputs < parallel {
             // SAFETY: this thread alone writes `y`.
             return unsafe { self.block(x, (0, rows), (0, panels), output, add) };
         }
         if panels >= threads {
-            // Few rows: one stream of weights per thread. Many: smaller tasks, so that a held-up thread leaves work to the others.
-            let tasks = if rows <= ROWS { threads } else { (4 * threads).min(panels) };
-            (0..tasks).into_par_iter().for_each(|task| {
-                let range = (task * panels / tasks, (task + 1) * panels / tasks);
-                // SAFETY: tasks have disjoint panels, and so disjoint columns of `y`.
+            // Few rows: one stream of weights per thread. Many: smaller pieces, so that a held-up thread leaves work to the others.
+            let pieces = if rows <= ROWS { threads } else { (4 * threads).min(panels) };
+            team.run(pieces, &|piece| {
+                let range = (piece * panels / pieces, (piece + 1) * panels / pieces);
+                // SAFETY: pieces have disjoint panels, and so disjoint columns of `y`.
                 unsafe { self.block(x, (0, rows), range, output, add) };
             });
         } else {
             let height = rows.div_ceil(2 * threads).next_multiple_of(ROWS);
-            (0..rows.div_ceil(height)).into_par_iter().for_each(|task| {
-                let range = (task * height, rows.min((task + 1) * height));
-                // SAFETY: tasks have disjoint rows of `y`.
+            team.run(rows.div_ceil(height), &|piece| {
+                let range = (piece * height, rows.min((piece + 1) * height));
+                // SAFETY: pieces have disjoint rows of `y`.
                 unsafe { self.block(x, range, (0, panels), output, add) };
             });
         }
@@ -205,7 +206,7 @@ impl Packed {
 #[derive(Clone, Copy)]
 struct Output(*mut f32);
 
-// SAFETY: `multiply` gives each task rows or columns that no other task has.
+// SAFETY: `multiply` gives each piece rows or columns that no other piece has.
 unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
@@ -236,6 +237,7 @@ fn pack_q8(panel: &mut [u8], rows: &[&[f32]]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::team::with_team;
     use super::super::tile;
     use super::*;
 
@@ -267,9 +269,9 @@ mod tests {
             for form in FORMS {
                 let packed = Packed::new(&[&weight], inputs, form).unwrap();
                 for (add, start) in [(false, vec![0.0; rows * outputs]), (true, start.clone())] {
-                    for parallel in [0, usize::MAX] {
+                    for threads in [1, 2] {
                         let mut y = start.clone();
-                        packed.multiply(&x, &mut y, add, parallel);
+                        with_team(threads, |team| packed.multiply(&x, &mut y, add, team, 0));
                         assert_eq!(y, expected(&packed, &x, &start), "{rows} x {inputs} x {outputs}, {form:?}");
                     }
                 }
@@ -327,7 +329,7 @@ mod tests {
     fn a_block_of_zeros_stays_zero_in_eight_bits() {
         let packed = Packed::new(&[&[0.0; 40]], 40, WeightForm::Q8).unwrap();
         let mut y = [7.0];
-        packed.multiply(&[1.0; 40], &mut y, false, usize::MAX);
+        packed.multiply(&[1.0; 40], &mut y, false, &Team::solo(), 0);
         assert_eq!(y, [0.0]);
     }
 }

@@ -1,6 +1,6 @@
 //! One block, forward and backward.
 
-use crate::kernel::elementwise::{rms_norm, rms_norm_backward, swiglu, swiglu_backward, turn};
+use crate::kernel::elementwise::{rms_norm, rms_norm_backward, swiglu, swiglu_backward_with, swiglu_keeping, turn};
 use crate::kernel::simd::{for_row_chunks, vectorized};
 use crate::lm::config::Module;
 
@@ -65,6 +65,8 @@ pub(super) struct Saved {
 pub(super) struct Scratch {
     normed: Vec<f32>,
     inner: Vec<f32>,
+    /// `[M, I]`: sigmoids of the gates, between the activation and its gradient.
+    sigmoids: Vec<f32>,
     d_inner: Vec<f32>,
     d_gate_up: Vec<f32>,
     d_normed: Vec<f32>,
@@ -134,13 +136,14 @@ impl Block<'_> {
         let count = rows.positions.len();
         let sizes = self.sizes;
         let dense = Columns { start: 0, stride: sizes.hidden };
-        self.activate(&saved.gate_up, sized(&mut scratch.inner, count * sizes.inner));
+        let sigmoids = sized(&mut scratch.sigmoids, count * sizes.inner);
+        self.activate_keeping(&saved.gate_up, sized(&mut scratch.inner, count * sizes.inner), sigmoids);
         let d_inner = sized(&mut scratch.d_inner, count * sizes.inner);
         let low = &saved.low[Module::Down as usize];
         let to = Some((&mut *d_inner, false));
         self.linear(Module::Down).backward(&scratch.inner, &scratch.d_x, dense, low, to, &mut scratch.down, gradients);
         let d_gate_up = sized(&mut scratch.d_gate_up, count * 2 * sizes.inner);
-        self.activate_backward(&saved.gate_up, d_inner, d_gate_up);
+        self.activate_backward(&saved.gate_up, sigmoids, d_inner, d_gate_up);
 
         let normed = sized(&mut scratch.normed, count * sizes.hidden);
         self.norm(&saved.middle, self.post_attention_norm, normed);
@@ -231,16 +234,31 @@ impl Block<'_> {
         });
     }
 
-    fn activate_backward(&self, gate_up: &[f32], grad: &[f32], d_gate_up: &mut [f32]) {
+    /// The activation once more, for the backward pass.
+    fn activate_keeping(&self, gate_up: &[f32], inner: &mut [f32], sigmoids: &mut [f32]) {
+        let width = self.sizes.inner;
+        vectorized(
+            #[inline(always)]
+            || {
+                let lines = inner.chunks_exact_mut(width).zip(sigmoids.chunks_exact_mut(width));
+                for ((line, sigmoids), gate_up) in lines.zip(gate_up.chunks_exact(2 * width)) {
+                    swiglu_keeping(&gate_up[..width], &gate_up[width..], line, sigmoids);
+                }
+            },
+        );
+    }
+
+    fn activate_backward(&self, gate_up: &[f32], sigmoids: &[f32], grad: &[f32], d_gate_up: &mut [f32]) {
         let width = self.sizes.inner;
         self.rows(d_gate_up, 2 * width, |first, lines| {
-            let pairs = gate_up[first * 2 * width..].chunks_exact(2 * width).zip(grad[first * width..].chunks_exact(width));
+            let rows = gate_up[first * 2 * width..].chunks_exact(2 * width).zip(grad[first * width..].chunks_exact(width));
+            let rows = rows.zip(sigmoids[first * width..].chunks_exact(width));
             vectorized(
                 #[inline(always)]
                 || {
-                    for (line, (gate_up, grad)) in lines.chunks_exact_mut(2 * width).zip(pairs.clone()) {
+                    for (line, ((gate_up, grad), sigmoids)) in lines.chunks_exact_mut(2 * width).zip(rows.clone()) {
                         let (d_gate, d_up) = line.split_at_mut(width);
-                        swiglu_backward(&gate_up[..width], &gate_up[width..], grad, d_gate, d_up);
+                        swiglu_backward_with(sigmoids, &gate_up[..width], &gate_up[width..], grad, d_gate, d_up);
                     }
                 },
             );

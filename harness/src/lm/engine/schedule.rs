@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use rayon::prelude::*;
+
 use super::Engine;
 use super::adapter::PackedAdapter;
 use super::cache::SequenceCache;
 use super::step::{Segment, Workspace};
 use crate::clock::Stopwatch;
+use crate::kernel::{Team, with_team};
 
 /// Prompt tokens of one step: enough for full speed, few enough that the buffers stay in the caches.
 const STEP_TOKENS: usize = 512;
@@ -81,16 +84,16 @@ impl<'a> Schedule<'a> {
         requests: &[Request],
         choose: &(dyn Fn(usize, &[u32], &[f32]) -> Result<Next, E> + Sync),
     ) -> Result<Vec<Answered>, E> {
-        let prefix = self.shared_prefix(requests);
+        let threads = rayon::current_num_threads();
+        let prefix = with_team(threads, |team| self.shared_prefix(team, requests));
         let queue = Mutex::new((0..requests.len()).collect::<VecDeque<usize>>());
-        let lanes = if self.engine.fits_a_cache() { rayon::current_num_threads().min(requests.len()).max(1) } else { 1 };
+        let lanes = if self.engine.fits_a_cache() { threads.min(requests.len()).max(1) } else { 1 };
         let rows = self.rows.div_ceil(lanes).max(1);
-        let lane = |_| Lane::new(self, requests, prefix.clone(), rows, &queue, choose).run();
+        let lane = |team: &Team| Lane::new(self, requests, prefix.clone(), rows, &queue, choose).run(team);
         let parts: Vec<Result<Vec<(usize, Answered)>, E>> = if lanes == 1 {
-            vec![lane(0)]
+            vec![with_team(threads, lane)]
         } else {
-            use rayon::prelude::*;
-            (0..lanes).into_par_iter().with_max_len(1).map(lane).collect()
+            (0..lanes).into_par_iter().with_max_len(1).map(|_| lane(&Team::solo())).collect()
         };
         let mut answers: Vec<Option<Answered>> = vec![None; requests.len()];
         for part in parts {
@@ -102,7 +105,7 @@ impl<'a> Schedule<'a> {
     }
 
     /// The cache of what all prompts begin with, if that is worth while. Every prompt keeps at least one token of its own.
-    fn shared_prefix(&self, requests: &[Request]) -> Option<Arc<SequenceCache>> {
+    fn shared_prefix(&self, team: &Team, requests: &[Request]) -> Option<Arc<SequenceCache>> {
         let (first, others) = requests.split_first()?;
         let common = |other: &Request| first.tokens.iter().zip(other.tokens).take_while(|(a, b)| a == b).count();
         let shortest = requests.iter().map(|request| request.tokens.len() - 1).min()?;
@@ -113,7 +116,7 @@ impl<'a> Schedule<'a> {
         let mut caches = [SequenceCache::new(self.engine.config(), length)];
         let mut work = Workspace::default();
         for tokens in first.tokens[..length].chunks(STEP_TOKENS) {
-            self.engine.step(self.adapter, &[Segment { cache: 0, tokens, logits: false }], &mut caches, &mut work);
+            self.engine.step(team, self.adapter, &[Segment { cache: 0, tokens, logits: false }], &mut caches, &mut work);
         }
         let [cache] = caches;
         Some(Arc::new(cache))
@@ -151,13 +154,13 @@ impl<'a, E> Lane<'a, E> {
         Self { schedule, requests, prefix, queue, choose, caches, running, work: Workspace::default(), answers: Vec::new() }
     }
 
-    fn run(mut self) -> Result<Vec<(usize, Answered)>, E> {
+    fn run(mut self, team: &Team) -> Result<Vec<(usize, Answered)>, E> {
         loop {
             self.admit();
             if self.running.iter().all(Option::is_none) {
                 return Ok(self.answers);
             }
-            self.step()?;
+            self.step(team)?;
         }
     }
 
@@ -181,7 +184,7 @@ impl<'a, E> Lane<'a, E> {
     }
 
     /// One step: the next token of every sequence that has begun, and as many prompt tokens as the step has room for.
-    fn step(&mut self) -> Result<(), E> {
+    fn step(&mut self, team: &Team) -> Result<(), E> {
         let mut room = STEP_TOKENS;
         let mut segments = Vec::with_capacity(self.running.len());
         for (cache, running) in self.running.iter().enumerate().filter_map(|(slot, running)| Some((slot, running.as_ref()?))) {
@@ -195,7 +198,7 @@ impl<'a, E> Lane<'a, E> {
                 segments.push(Segment { cache, tokens, logits: running.done + count == prompt.len() });
             }
         }
-        self.schedule.engine.step(self.schedule.adapter, &segments, &mut self.caches, &mut self.work);
+        self.schedule.engine.step(team, self.schedule.adapter, &segments, &mut self.caches, &mut self.work);
         let stepped: Vec<(usize, usize, bool)> =
             segments.iter().map(|segment| (segment.cache, segment.tokens.len(), segment.logits)).collect();
         let vocabulary = self.schedule.engine.config().vocab_size;

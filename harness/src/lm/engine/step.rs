@@ -1,14 +1,13 @@
 //! One pass through the decoder over rows of several sequences.
 
-use rayon::prelude::*;
-
 use super::Engine;
 use super::adapter::{LowRank, PackedAdapter};
 use super::attention::{QUERY_BLOCK, Queries};
 use super::cache::SequenceCache;
 use super::weights::{Block, Group, Projection};
+use crate::kernel::Team;
 use crate::kernel::elementwise::{rms_norm, rms_norm_in_place, swiglu, turn};
-use crate::kernel::simd::{for_row_chunks, vectorized};
+use crate::kernel::simd::vectorized;
 
 /// Consecutive new tokens of one sequence.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +78,14 @@ impl Engine {
     ///
     /// # Panics
     /// When a token or position is out of range, or two segments share a cache.
-    pub fn step(&self, adapter: Option<&PackedAdapter>, segments: &[Segment], caches: &mut [SequenceCache], work: &mut Workspace) {
+    pub fn step(
+        &self,
+        team: &Team,
+        adapter: Option<&PackedAdapter>,
+        segments: &[Segment],
+        caches: &mut [SequenceCache],
+        work: &mut Workspace,
+    ) {
         let config = &self.config;
         let sizes = Sizes {
             hidden: config.hidden_size,
@@ -91,20 +97,20 @@ impl Engine {
         let last = self.weights.blocks.len() - 1;
         for (index, block) in self.weights.blocks.iter().enumerate() {
             let low_rank = |group: Group| adapter.and_then(|adapter| adapter.blocks[index][group as usize].as_ref());
-            self.attention(index, block, &low_rank, segments, caches, work, sizes, index == last);
+            self.attention(team, index, block, &low_rank, segments, caches, work, sizes, index == last);
             if work.x.is_empty() {
                 break;
             }
-            self.feed_forward(block, &low_rank, work);
+            self.feed_forward(team, block, &low_rank, work);
         }
         for segment in segments {
             caches[segment.cache].advance(segment.tokens.len());
         }
         // The last block has left the wanted rows alone.
         let rows = work.x.len() / sizes.hidden;
-        self.norm(&work.x, &self.weights.final_norm, sized(&mut work.normed, rows * sizes.hidden));
+        self.norm(team, &work.x, &self.weights.final_norm, sized(&mut work.normed, rows * sizes.hidden));
         let logits = sized(&mut work.logits, rows * config.vocab_size);
-        self.weights.head.multiply(&work.normed, logits, false, self.parallel_from());
+        self.weights.head.multiply(&work.normed, logits, false, team, self.parallel_from());
     }
 
     fn embed(&self, segments: &[Segment], x: &mut [f32]) {
@@ -114,9 +120,9 @@ impl Engine {
         }
     }
 
-    fn norm(&self, x: &[f32], weight: &[f32], y: &mut [f32]) {
+    fn norm(&self, team: &Team, x: &[f32], weight: &[f32], y: &mut [f32]) {
         let (width, eps) = (weight.len(), self.config.rms_norm_eps as f32);
-        for_row_chunks(y, width, |first, y| {
+        team.rows(y, width, ELEMENTS, |first, y| {
             let x = &x[first * width..][..y.len()];
             vectorized(
                 #[inline(always)]
@@ -126,24 +132,35 @@ impl Engine {
     }
 
     /// `y = [y +] x W^T + b` and the adapter's update.
-    fn project(&self, projection: &Projection, update: Option<&LowRank>, x: &[f32], y: &mut [f32], add: bool, low: &mut Vec<f32>) {
+    #[expect(clippy::too_many_arguments, reason = "the operands of one formula")]
+    fn project(
+        &self,
+        team: &Team,
+        projection: &Projection,
+        update: Option<&LowRank>,
+        x: &[f32],
+        y: &mut [f32],
+        add: bool,
+        low: &mut Vec<f32>,
+    ) {
         let parallel = self.parallel_from();
         if let Some(bias) = &projection.bias {
             for row in y.chunks_exact_mut(bias.len()) {
                 row.iter_mut().zip(bias).for_each(|(y, bias)| *y = if add { *y + bias } else { *bias });
             }
         }
-        projection.weight.multiply(x, y, add || projection.bias.is_some(), parallel);
+        projection.weight.multiply(x, y, add || projection.bias.is_some(), team, parallel);
         if let Some(update) = update {
             let t = sized(low, x.len() / update.a.inputs() * update.a.outputs());
-            update.a.multiply(x, t, false, parallel);
-            update.b.multiply(t, y, true, parallel);
+            update.a.multiply(x, t, false, team, parallel);
+            update.b.multiply(t, y, true, team, parallel);
         }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the state of one pass; a struct of it would be taken apart again at once")]
     fn attention<'w>(
         &self,
+        team: &Team,
         layer: usize,
         block: &Block,
         low_rank: &dyn Fn(Group) -> Option<&'w LowRank>,
@@ -154,10 +171,10 @@ impl Engine {
         last: bool,
     ) {
         let rows = work.x.len() / sizes.hidden;
-        self.norm(&work.x, &block.input_norm, sized(&mut work.normed, rows * sizes.hidden));
+        self.norm(team, &work.x, &block.input_norm, sized(&mut work.normed, rows * sizes.hidden));
         let qkv = sized(&mut work.qkv, rows * sizes.qkv());
-        self.project(&block.projections[0], low_rank(Group::Attention), &work.normed, qkv, false, &mut work.low_rank);
-        self.place_heads(block, segments, caches, qkv, sizes);
+        self.project(team, &block.projections[0], low_rank(Group::Attention), &work.normed, qkv, false, &mut work.low_rank);
+        self.place_heads(team, block, segments, caches, qkv, sizes);
         let (mut row, mut kept) = (0, 0);
         for segment in segments {
             let (key_start, value_start) = (sizes.query(), sizes.query() + sizes.kv_heads * sizes.width);
@@ -176,18 +193,18 @@ impl Engine {
             work.x.truncate(kept * sizes.hidden);
         }
         let mixed = sized(&mut work.mixed, work.x.len() / sizes.hidden * sizes.query());
-        mix(layer, segments, caches, qkv, mixed, sizes, last);
-        self.project(&block.projections[1], low_rank(Group::Output), mixed, &mut work.x, true, &mut work.low_rank);
+        mix(team, layer, segments, caches, qkv, mixed, sizes, last);
+        self.project(team, &block.projections[1], low_rank(Group::Output), mixed, &mut work.x, true, &mut work.low_rank);
     }
 
     /// Norms and turns the heads of all rows, and scales the queries by `1 / sqrt(D)`.
-    fn place_heads(&self, block: &Block, segments: &[Segment], caches: &[SequenceCache], qkv: &mut [f32], sizes: Sizes) {
+    fn place_heads(&self, team: &Team, block: &Block, segments: &[Segment], caches: &[SequenceCache], qkv: &mut [f32], sizes: Sizes) {
         let positions: Vec<usize> =
             segments.iter().flat_map(|segment| (0..segment.tokens.len()).map(|ahead| caches[segment.cache].len() + ahead)).collect();
         let (half, eps) = (sizes.width / 2, self.config.rms_norm_eps as f32);
         let scale = 1.0 / (sizes.width as f32).sqrt();
         let turned = sizes.heads + sizes.kv_heads;
-        for_row_chunks(qkv, sizes.qkv(), |first, lines| {
+        team.rows(qkv, sizes.qkv(), ELEMENTS, |first, lines| {
             vectorized(
                 #[inline(always)]
                 || {
@@ -210,14 +227,14 @@ impl Engine {
         });
     }
 
-    fn feed_forward<'w>(&self, block: &Block, low_rank: &dyn Fn(Group) -> Option<&'w LowRank>, work: &mut Workspace) {
+    fn feed_forward<'w>(&self, team: &Team, block: &Block, low_rank: &dyn Fn(Group) -> Option<&'w LowRank>, work: &mut Workspace) {
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
         let rows = work.x.len() / hidden;
-        self.norm(&work.x, &block.post_attention_norm, sized(&mut work.normed, rows * hidden));
+        self.norm(team, &work.x, &block.post_attention_norm, sized(&mut work.normed, rows * hidden));
         let gate_up = sized(&mut work.gate_up, rows * 2 * inner);
-        self.project(&block.projections[2], low_rank(Group::FeedForward), &work.normed, gate_up, false, &mut work.low_rank);
+        self.project(team, &block.projections[2], low_rank(Group::FeedForward), &work.normed, gate_up, false, &mut work.low_rank);
         let gate_up = &*gate_up;
-        for_row_chunks(sized(&mut work.inner, rows * inner), inner, |first, lines| {
+        team.rows(sized(&mut work.inner, rows * inner), inner, ELEMENTS, |first, lines| {
             vectorized(
                 #[inline(always)]
                 || {
@@ -227,7 +244,7 @@ impl Engine {
                 },
             );
         });
-        self.project(&block.projections[3], low_rank(Group::Down), &work.inner, &mut work.x, true, &mut work.low_rank);
+        self.project(team, &block.projections[3], low_rank(Group::Down), &work.inner, &mut work.x, true, &mut work.low_rank);
     }
 }
 
@@ -244,7 +261,17 @@ struct Unit<'a> {
 }
 
 /// Attention of every segment's rows (behind the last block: of the wanted ones) into `mixed`.
-fn mix(layer: usize, segments: &[Segment], caches: &[SequenceCache], qkv: &[f32], mixed: &mut [f32], sizes: Sizes, last: bool) {
+#[expect(clippy::too_many_arguments, reason = "the operands of one formula")]
+fn mix(
+    team: &Team,
+    layer: usize,
+    segments: &[Segment],
+    caches: &[SequenceCache],
+    qkv: &[f32],
+    mixed: &mut [f32],
+    sizes: Sizes,
+    last: bool,
+) {
     let mut units = Vec::new();
     let (mut rest, mut row, mut work) = (mixed, 0, 0);
     for segment in segments {
@@ -292,9 +319,12 @@ fn mix(layer: usize, segments: &[Segment], caches: &[SequenceCache], qkv: &[f32]
     if work < PARALLEL_ATTENTION {
         units.into_iter().for_each(compute);
     } else {
-        units.into_par_iter().for_each(compute);
+        team.each(units, compute);
     }
 }
 
 /// From how many multiply-adds of scores on the threads share the attention.
-const PARALLEL_ATTENTION: usize = 1 << 17;
+const PARALLEL_ATTENTION: usize = 1 << 15;
+
+/// Elements of a part of an elementwise pass, at least.
+const ELEMENTS: usize = 4096;

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use candle_core::Device;
-
 use super::*;
+use crate::kernel::{Team, with_team};
 use crate::lm::LocalModel;
 
 const NAMES: [&str; 5] = ["llama-gqa-tied", "llama-untied-bias", "mistral", "qwen2", "qwen3"];
@@ -23,7 +22,7 @@ fn logits(engine: &Engine, adapter: Option<&PackedAdapter>, rows: &[&[u32]]) -> 
     let mut caches: Vec<SequenceCache> = rows.iter().map(|row| SequenceCache::new(engine.config(), row.len())).collect();
     let segments: Vec<Segment> = rows.iter().enumerate().map(|(cache, tokens)| Segment { cache, tokens, logits: true }).collect();
     let mut work = Workspace::default();
-    engine.step(adapter, &segments, &mut caches, &mut work);
+    with_team(rayon::current_num_threads(), |team| engine.step(team, adapter, &segments, &mut caches, &mut work));
     work.logits(engine.config().vocab_size).map(<[f32]>::to_vec).collect()
 }
 
@@ -40,7 +39,9 @@ fn logits_equal_those_of_transformers() {
     for name in NAMES {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lm").join(name);
         let notes: Reference = serde_json::from_slice(&std::fs::read(folder.join("reference.json")).unwrap()).unwrap();
-        let expected = candle_core::safetensors::load(folder.join("reference.safetensors"), &Device::Cpu).unwrap().remove("batch_logits");
+        let expected = candle_core::safetensors::load(folder.join("reference.safetensors"), load(name).decoder.embedding.device())
+            .unwrap()
+            .remove("batch_logits");
         let expected = expected.unwrap().to_vec2::<f32>().unwrap();
         let rows: Vec<&[u32]> = notes.prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
         let found = logits(&load(name).engine().unwrap(), None, &rows);
@@ -67,16 +68,16 @@ fn a_sequence_has_the_same_bits_alone_in_company_in_pieces_and_behind_a_shared_p
             let mut caches = [SequenceCache::new(engine.config(), row.len())];
             let mut work = Workspace::default();
             for piece in [&row[..1], &row[1..40], &row[40..69], &row[69..]] {
-                engine.step(None, &[Segment { cache: 0, tokens: piece, logits: true }], &mut caches, &mut work);
+                engine.step(&Team::solo(), None, &[Segment { cache: 0, tokens: piece, logits: true }], &mut caches, &mut work);
             }
             assert_eq!(work.logits(vocabulary).next().unwrap(), alone, "{name}, {form:?}: in pieces");
 
             let mut caches = [SequenceCache::new(engine.config(), 37)];
-            engine.step(None, &[Segment { cache: 0, tokens: &row[..37], logits: false }], &mut caches, &mut work);
+            engine.step(&Team::solo(), None, &[Segment { cache: 0, tokens: &row[..37], logits: false }], &mut caches, &mut work);
             let [prefix] = caches;
             let mut caches = [SequenceCache::new(engine.config(), row.len())];
             caches[0].restart(Some(std::sync::Arc::new(prefix)));
-            engine.step(None, &[Segment { cache: 0, tokens: &row[37..], logits: true }], &mut caches, &mut work);
+            engine.step(&Team::solo(), None, &[Segment { cache: 0, tokens: &row[37..], logits: true }], &mut caches, &mut work);
             assert_eq!(work.logits(vocabulary).next().unwrap(), alone, "{name}, {form:?}: behind a prefix");
         }
     }
@@ -99,17 +100,19 @@ fn lower_weight_types_are_the_rounded_weights_exactly() {
     let model = load("llama-untied-bias");
     for form in [WeightForm::Bf16, WeightForm::Q8] {
         let lower = model.clone().with_form(form).engine().unwrap();
-        let rounded = crate::finetune::full::map_weights(&model.decoder, |name, tensor| {
-            if tensor.rank() != 2 || name == "model.embed_tokens.weight" {
-                return Ok::<_, candle_core::Error>(tensor.clone());
-            }
-            let (rows, cols) = tensor.dims2()?;
-            let packed = crate::kernel::Packed::new(&[&tensor.flatten_all()?.to_vec1::<f32>()?], cols, form).unwrap();
+        let round = |weight: &candle_core::Tensor| {
+            let (rows, cols) = weight.dims2().unwrap();
+            let packed = crate::kernel::Packed::new(&[&weight.flatten_all().unwrap().to_vec1::<f32>().unwrap()], cols, form).unwrap();
             let mut values = vec![0.0; rows * cols];
             values.chunks_exact_mut(cols).enumerate().for_each(|(row, to)| packed.row(row, to));
-            candle_core::Tensor::from_vec(values, (rows, cols), &Device::Cpu)
-        });
-        let rounded = model.with_decoder(rounded.unwrap()).engine().unwrap();
+            candle_core::Tensor::from_vec(values, (rows, cols), weight.device()).unwrap()
+        };
+        let mut rounded = model.decoder.clone();
+        rounded.head = round(&rounded.head);
+        for linear in rounded.layers.iter_mut().flat_map(|layer| &mut layer.linears) {
+            linear.weight = round(&linear.weight);
+        }
+        let rounded = model.with_decoder(rounded).engine().unwrap();
         let row = tokens(50, lower.config().vocab_size, 5);
         let found = logits(&lower, None, &[&row]);
         assert_eq!(found, logits(&rounded, None, &[&row]));
@@ -160,7 +163,9 @@ fn a_packed_adapter_is_the_adapter_merged_into_the_weights() {
             let (_, out, input) = shapes[module as usize];
             let Some(pair) = pair(layer, module) else { continue };
             let rank = pair.a.len() / input;
-            let tensor = |values: Vec<f32>, shape: (usize, usize)| candle_core::Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
+            let tensor = |values: Vec<f32>, shape: (usize, usize)| {
+                candle_core::Tensor::from_vec(values, shape, model.decoder.embedding.device()).unwrap()
+            };
             let update = tensor(pair.b, (out, rank)).matmul(&tensor(pair.a, (rank, input))).unwrap();
             let weight = &mut weights.linears[module as usize].weight;
             *weight = (&*weight + (update * 0.5).unwrap()).unwrap();

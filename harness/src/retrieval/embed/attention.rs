@@ -1,10 +1,8 @@
 //! Attention within one text: every token sees every other.
 
-use rayon::prelude::*;
-
 use super::encoder::sized;
 use crate::kernel::simd::{exp_in_place, max, vectorized};
-use crate::kernel::{PANEL_COLUMNS, Panels, Rows, multiply_panels};
+use crate::kernel::{PANEL_COLUMNS, Panels, Rows, Team, multiply_panels};
 
 /// Query rows whose scores are held at a time.
 const QUERY_BLOCK: usize = 48;
@@ -48,12 +46,12 @@ struct HeadBuffers {
 }
 
 /// `mixed = softmax(q k^T / sqrt(D)) v` for each head of one text. `qkv` is `[L, 3 H D]` without its bias.
-pub(super) fn attend(heads: Heads, qkv: &[f32], bias: &[f32], mixed: &mut [f32], work: &mut Workspace, share: bool) {
+pub(super) fn attend(heads: Heads, qkv: &[f32], bias: &[f32], mixed: &mut [f32], work: &mut Workspace, team: &Team) {
     let length = mixed.len() / heads.hidden();
-    if share && length * length * heads.hidden() >= PARALLEL {
+    if team.threads() > 1 && length * length * heads.hidden() >= PARALLEL {
         work.heads.resize_with(work.heads.len().max(heads.count), HeadBuffers::default);
         let buffers = &mut work.heads[..heads.count];
-        buffers.par_iter_mut().enumerate().for_each(|(head, buffers)| buffers.attend(heads, head, qkv, bias));
+        team.each(buffers.iter_mut().enumerate().collect(), |(head, buffers)| buffers.attend(heads, head, qkv, bias));
         for (head, buffers) in buffers.iter().enumerate() {
             buffers.copy_to(heads, head, mixed);
         }
@@ -167,12 +165,12 @@ mod tests {
                 let mut random = |n: usize| (0..n).map(|_| rng.normal() as f32).collect::<Vec<_>>();
                 let (qkv, bias) = (random(length * 3 * heads.hidden()), random(3 * heads.hidden()));
                 let mut alone = vec![f32::NAN; length * heads.hidden()];
-                attend(heads, &qkv, &bias, &mut alone, &mut work, false);
+                attend(heads, &qkv, &bias, &mut alone, &mut work, &Team::solo());
                 for (fast, slow) in alone.iter().zip(slow(heads, &qkv, &bias)) {
                     assert!((f64::from(*fast) - slow).abs() < 1e-5, "{fast} is not {slow}, {heads:?}, length {length}");
                 }
                 let mut shared = vec![f32::NAN; alone.len()];
-                pool.install(|| attend(heads, &qkv, &bias, &mut shared, &mut work, true));
+                pool.install(|| crate::kernel::with_team(3, |team| attend(heads, &qkv, &bias, &mut shared, &mut work, team)));
                 assert_eq!(alone, shared, "{heads:?}, length {length}");
             }
         }

@@ -19,6 +19,7 @@ use super::folder::{self, TensorInfo};
 use super::pooling::SentenceSettings;
 use super::weights::{Weights, norm_names, prefix_of};
 use super::{parse_tokenizer, tokenizer_error};
+use crate::kernel::{Team, with_team};
 
 /// Tokens of a group: enough rows for the matrix kernels, few enough that their states stay near the processor.
 const GROUP_TOKENS: usize = 512;
@@ -78,9 +79,9 @@ impl BertEmbedder {
         // A few texts are spread over all threads.
         let groups = group(&lengths, GROUP_TOKENS.min(lengths.iter().sum::<usize>().div_ceil(threads)));
         let pooled: Vec<Vec<Vec<f32>>> = if groups.len() < threads {
-            groups.iter().map(|group| self.pool_group(rows, group, true)).collect()
+            with_team(threads, |team| groups.iter().map(|group| self.pool_group(rows, group, team)).collect())
         } else {
-            groups.par_iter().with_max_len(1).map(|group| self.pool_group(rows, group, false)).collect()
+            groups.par_iter().with_max_len(1).map(|group| self.pool_group(rows, group, &Team::solo())).collect()
         };
         let mut vectors = vec![vec![0.0; self.config.hidden_size]; rows.len()];
         for (index, vector) in groups.into_iter().flatten().zip(pooled.into_iter().flatten()) {
@@ -89,11 +90,11 @@ impl BertEmbedder {
         Ok(vectors)
     }
 
-    /// Pooled vectors of the rows that a group names. With `share`, all threads work on it.
-    fn pool_group(&self, rows: &[Vec<u32>], group: &[usize], share: bool) -> Vec<Vec<f32>> {
+    /// Pooled vectors of the rows that a group names.
+    fn pool_group(&self, rows: &[Vec<u32>], group: &[usize], team: &Team) -> Vec<Vec<f32>> {
         let texts: Vec<&[u32]> = group.iter().map(|&index| rows[index].as_slice()).collect();
         let dimension = self.config.hidden_size;
-        self.encoder.with_states(&texts, share, |mut states| {
+        self.encoder.with_states(&texts, team, |mut states| {
             let pool = |text: &&[u32]| {
                 let (own, others) = states.split_at(text.len() * dimension);
                 states = others;
@@ -307,7 +308,7 @@ mod tests {
         assert_eq!(together[2..3], embedder.embed(&[""]).unwrap());
 
         let rows = rows();
-        let alone: Vec<Vec<f32>> = (0..rows.len()).map(|row| embedder.pool_group(&rows, &[row], false).remove(0)).collect();
+        let alone: Vec<Vec<f32>> = (0..rows.len()).map(|row| embedder.pool_group(&rows, &[row], &Team::solo()).remove(0)).collect();
         for threads in [1, 2, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
@@ -320,7 +321,7 @@ mod tests {
         let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
         for most in [1, 50, 97, 100_000] {
             for group in group(&lengths, most) {
-                for (index, vector) in group.iter().zip(embedder.pool_group(&rows, &group, false)) {
+                for (index, vector) in group.iter().zip(embedder.pool_group(&rows, &group, &Team::solo())) {
                     assert_eq!(vector, alone[*index], "groups of {most}");
                 }
             }

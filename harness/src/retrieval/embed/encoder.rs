@@ -12,11 +12,14 @@ use super::super::RetrievalError;
 use super::attention::{self, Heads};
 use super::weights::{Weights, norm_names};
 use crate::kernel::elementwise::{LayerNorm, add_layer_norm, gelu, gelu_tanh, layer_norm_in_place};
-use crate::kernel::simd::{for_row_chunks, vectorized};
-use crate::kernel::{PARALLEL_FROM_MEMORY, Packed};
+use crate::kernel::simd::vectorized;
+use crate::kernel::{PARALLEL_FROM_CACHE, Packed, Team};
 
 /// Tokens that go through a feed-forward block at a time: its wide middle, 1536 values a token in MiniLM, stays in the second-level cache.
 const FEED_FORWARD_ROWS: usize = 96;
+
+/// Elements of a part of an elementwise pass, at least.
+const ELEMENTS: usize = 4096;
 
 /// A layer norm's weights.
 struct Norm {
@@ -102,17 +105,16 @@ impl Encoder {
         })
     }
 
-    /// Gives `read` the last layer's states of the texts' tokens, `[M, hidden]`, text after text. With `share`, the threads of the pool share
-    /// every step; without it, the calling thread computes alone.
+    /// Gives `read` the last layer's states of the texts' tokens, `[M, hidden]`, text after text. The team shares every step.
     ///
     /// # Panics
     /// When a token or a position has no embedding.
-    pub(super) fn with_states<R>(&self, texts: &[&[u32]], share: bool, read: impl FnOnce(&[f32]) -> R) -> R {
+    pub(super) fn with_states<R>(&self, texts: &[&[u32]], team: &Team, read: impl FnOnce(&[f32]) -> R) -> R {
         let mut work = WORKSPACE.take();
         self.embed(texts, &mut work.x);
         for layer in &self.layers {
-            self.attention(layer, texts, &mut work, share);
-            self.feed_forward(layer, &mut work, share);
+            self.attention(layer, texts, &mut work, team);
+            self.feed_forward(layer, &mut work, team);
         }
         let result = read(&work.x);
         WORKSPACE.set(work);
@@ -139,39 +141,39 @@ impl Encoder {
         );
     }
 
-    fn attention(&self, layer: &Layer, texts: &[&[u32]], work: &mut Workspace, share: bool) {
+    fn attention(&self, layer: &Layer, texts: &[&[u32]], work: &mut Workspace, team: &Team) {
         let rows = work.x.len() / self.hidden;
         let qkv = sized(&mut work.qkv, rows * 3 * self.hidden);
-        layer.qkv.weight.multiply(&work.x, qkv, false, threshold(share));
+        layer.qkv.weight.multiply(&work.x, qkv, false, team, PARALLEL_FROM_CACHE);
         let mixed = sized(&mut work.mixed, rows * self.hidden);
         let mut first = 0;
         for text in texts {
             let qkv = &qkv[first * 3 * self.hidden..][..text.len() * 3 * self.hidden];
             let mixed = &mut mixed[first * self.hidden..][..text.len() * self.hidden];
-            attention::attend(self.heads, qkv, &layer.qkv.bias, mixed, &mut work.attention, share);
+            attention::attend(self.heads, qkv, &layer.qkv.bias, mixed, &mut work.attention, team);
             first += text.len();
         }
         let branch = sized(&mut work.branch, rows * self.hidden);
-        layer.output.weight.multiply(mixed, branch, false, threshold(share));
-        self.join(&mut work.x, branch, &layer.output.bias, &layer.attention_norm, share);
+        layer.output.weight.multiply(mixed, branch, false, team, PARALLEL_FROM_CACHE);
+        self.join(&mut work.x, branch, &layer.output.bias, &layer.attention_norm, team);
     }
 
-    fn feed_forward(&self, layer: &Layer, work: &mut Workspace, share: bool) {
+    fn feed_forward(&self, layer: &Layer, work: &mut Workspace, team: &Team) {
         let rows = work.x.len() / self.hidden;
-        let step = if share { rows } else { FEED_FORWARD_ROWS };
+        let step = if team.threads() > 1 { rows } else { FEED_FORWARD_ROWS };
         let branch = sized(&mut work.branch, rows * self.hidden);
         for (x, branch) in work.x.chunks_mut(step * self.hidden).zip(branch.chunks_mut(step * self.hidden)) {
             let inner = sized(&mut work.inner, x.len() / self.hidden * self.inner);
-            layer.intermediate.weight.multiply(x, inner, false, threshold(share));
-            self.activate(inner, &layer.intermediate.bias, share);
-            layer.down.weight.multiply(inner, branch, false, threshold(share));
-            self.join(x, branch, &layer.down.bias, &layer.feed_forward_norm, share);
+            layer.intermediate.weight.multiply(x, inner, false, team, PARALLEL_FROM_CACHE);
+            self.activate(inner, &layer.intermediate.bias, team);
+            layer.down.weight.multiply(inner, branch, false, team, PARALLEL_FROM_CACHE);
+            self.join(x, branch, &layer.down.bias, &layer.feed_forward_norm, team);
         }
     }
 
     /// `inner = activation(inner + bias)`.
-    fn activate(&self, inner: &mut [f32], bias: &[f32], share: bool) {
-        by_rows(inner, self.inner, share, |_, inner| match self.activation {
+    fn activate(&self, inner: &mut [f32], bias: &[f32], team: &Team) {
+        team.rows(inner, self.inner, ELEMENTS, |_, inner| match self.activation {
             HiddenAct::Gelu => map_rows(inner, bias, gelu),
             HiddenAct::GeluApproximate => map_rows(inner, bias, gelu_tanh),
             HiddenAct::Relu => map_rows(inner, bias, |x| x.max(0.0)),
@@ -179,9 +181,9 @@ impl Encoder {
     }
 
     /// `x = norm(x + branch + bias)`.
-    fn join(&self, x: &mut [f32], branch: &[f32], bias: &[f32], norm: &Norm, share: bool) {
+    fn join(&self, x: &mut [f32], branch: &[f32], bias: &[f32], norm: &Norm, team: &Team) {
         let norm = norm.kernel(self.eps);
-        by_rows(x, self.hidden, share, |first, x| {
+        team.rows(x, self.hidden, ELEMENTS, |first, x| {
             let branch = &branch[first * self.hidden..][..x.len()];
             vectorized(
                 #[inline(always)]
@@ -228,20 +230,10 @@ impl Layer {
     }
 }
 
-/// From how many multiply-adds on the threads share a product.
-fn threshold(share: bool) -> usize {
-    if share { PARALLEL_FROM_MEMORY } else { usize::MAX }
-}
-
 /// Sets a buffer's length. What it holds is stale until it is written.
 pub(super) fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     buffer.resize(len, 0.0);
     buffer
-}
-
-/// Calls `kernel(first_row, rows)` for all rows on this thread, or for chunks of them on all threads.
-fn by_rows(data: &mut [f32], width: usize, share: bool, kernel: impl Fn(usize, &mut [f32]) + Sync) {
-    if share { for_row_chunks(data, width, kernel) } else { kernel(0, data) }
 }
 
 /// `x = f(x + bias)` for rows as wide as the bias.
