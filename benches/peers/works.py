@@ -104,7 +104,7 @@ WORKS = (
     generation("decode-b1-q8", 1, 64, 64, ("llama.cpp",), {"decode": {"llama.cpp": (0.95, 1.1)}}, dtype="q8_0"),
     generation("decode-b1-bf16", 1, 64, 64, BOTH, {}, dtype="bf16"),
     generation("decode-b8", 8, 64, 64, BOTH, {"decode": {"llama.cpp": (1.0, 1.3), "transformers": (1.5, 3.0)}}),
-    generation("decode-b32", 32, 64, 64, BOTH, {"decode": {"llama.cpp": (1.0, 1.3), "transformers": (1.5, 3.0)}}),
+    generation("decode-b32", 32, 16, 64, BOTH, {"decode": {"llama.cpp": (1.0, 1.3), "transformers": (1.5, 3.0)}}),
     Work(
         name="embed",
         command={"work": "embed", "vectors": False},
