@@ -79,6 +79,12 @@ def install(python, requirement):
     return result.returncode == 0
 
 
+def data_folder(folder):
+    """A folder of its own for every version of the script that fills it."""
+    digest = hashlib.sha256((HERE / "make_models.py").read_bytes()).hexdigest()
+    return folder.resolve() / digest[:12]
+
+
 def make_inputs(chosen, setup):
     """Models, texts, graphs, vectors and adapters; what fails is noted in `setup.problems`."""
     setup.data.mkdir(parents=True, exist_ok=True)

@@ -60,8 +60,9 @@ def make_model(name, folder):
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
             if parameter.dim() == 2:
-                # The residual stream must move away from the embedding of the last token, or the tied head answers with that token.
-                scale = 0.05 if "embed" in parameter_name else 2.0 / parameter.shape[1] ** 0.5
+                # The residual stream must move away from the embedding of the last token, or the tied head answers with few tokens; but
+                # every doubling of this scale also amplifies rounding, so that no two implementations would agree.
+                scale = 0.05 if "embed" in parameter_name else 1.25 / parameter.shape[1] ** 0.5
                 parameter.normal_(0.0, scale)
     model.save_pretrained(folder)
     make_tokenizer(shape.vocab, folder)

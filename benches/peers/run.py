@@ -47,7 +47,7 @@ def prepare(options, chosen):
     setup = environment.Setup(
         python=folder / "bin" / "python" if options.no_install else environment.make_venv(folder),
         ours=options.ours or environment.build_ours(target, options.profile),
-        data=(options.data or home / "data").resolve(),
+        data=environment.data_folder(options.data or home / "data"),
         logs=home / "logs",
         threads=options.threads,
         rounds=options.rounds,
