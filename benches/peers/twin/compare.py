@@ -22,19 +22,29 @@ ROOT = HERE.parents[2]
 
 
 def timed(command: list[str], environment: dict[str, str] | None = None) -> dict:
-    """Runs a process to its end: wall and CPU seconds, and its peak resident memory in MiB."""
+    """Runs a process to its end: wall and CPU seconds, its peak resident memory in MiB, and the CPU seconds of everything else meanwhile."""
     with tempfile.TemporaryFile() as output:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), machine_seconds()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
+        wall, busy = time.perf_counter() - start, machine_seconds() - busy
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             output.seek(0)
             sys.exit(f"`{' '.join(command)}` ended with {process.returncode}:\n{output.read().decode(errors='replace')[-4000:]}")
     # Linux gives kibibytes, macOS bytes.
     unit = 1024 if sys.platform == "linux" else 1024 * 1024
-    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss / unit}
+    cpu = usage.ru_utime + usage.ru_stime
+    return {"wall": wall, "cpu": cpu, "peak_mib": usage.ru_maxrss / unit, "others": max(busy - cpu, 0.0)}
+
+
+def machine_seconds() -> float:
+    """CPU seconds of all processes since the machine started; 0 where the system does not tell (only Linux does)."""
+    stat = Path("/proc/stat")
+    if not stat.is_file():
+        return 0.0
+    user, nice, system, _, _, irq, softirq, steal = map(int, stat.read_text().split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def run_ours(ragft: Path, threads: int, folder: Path) -> dict:
@@ -104,8 +114,10 @@ def summary(rounds: list[dict]) -> str:
     for label, key, ratios, digits in [("wall, s", "wall", ratio, 1), ("peak memory, MiB", "peak_mib", memory, 0)]:
         cells = [median_and_range(column(name, key), digits) for name in ("ours", "twin")]
         lines.append(f"| {label} | {cells[0]} | {cells[1]} | {median_and_range(ratios)} |")
-    cpu = [median_and_range(column(name, "cpu"), 1) for name in ("ours", "twin")]
-    lines += [f"| CPU, s | {cpu[0]} | {cpu[1]} | |", ""]
+    for label, key in [("CPU, s", "cpu"), ("CPU of other processes meanwhile, s", "others")]:
+        cells = [median_and_range(column(name, key), 1) for name in ("ours", "twin")]
+        lines.append(f"| {label} | {cells[0]} | {cells[1]} | |")
+    lines.append("")
 
     lines += ["| phase, s (median) | ragft | twin |", "|---|---|---|"]
     phases = {name: list(dict.fromkeys(phase for entry in rounds for phase in entry[name]["phases"])) for name in ("ours", "twin")}
@@ -154,7 +166,8 @@ def main() -> None:
     try:
         for number in range(len(rounds), len(rounds) + options.rounds):
             rounds.append(one_round(number, options, scratch))
-            walls = ", ".join(f"{name} {rounds[-1][name]['wall']:.1f} s" for name in rounds[-1]["order"])
+            told = "{name} {wall:.1f} s (others used {others:.1f} s of CPU)"
+            walls = ", ".join(told.format(name=name, **rounds[-1][name]) for name in rounds[-1]["order"])
             print(f"round {number + 1}: {walls}", file=sys.stderr)
             if options.log:
                 with options.log.open("a") as log:
