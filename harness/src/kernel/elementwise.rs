@@ -100,7 +100,7 @@ pub fn gelu(x: f32) -> f32 {
     p = p * a + 0.334_559_98;
     p = p * a + 0.499_999_97;
     let mut q = 0.034_207_918;
-    q = q * a + 0.261_343_99;
+    q = q * a + 0.261_344;
     q = q * a + 0.879_499_9;
     q = q * a + 1.467_000_8;
     q = q * a + 1.0;
@@ -112,7 +112,7 @@ pub fn gelu(x: f32) -> f32 {
 #[inline(always)]
 pub fn gelu_tanh(x: f32) -> f32 {
     /// `2 sqrt(2 / pi)`: with `tanh y = 2 sigmoid(2 y) - 1`, the whole is `x sigmoid(2 y)`.
-    const SLOPE: f32 = 1.595_769_1;
+    const SLOPE: f32 = 1.595_769;
     x * sigmoid(SLOPE * (x + 0.044_715 * x * x * x))
 }
 

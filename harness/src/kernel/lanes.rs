@@ -98,6 +98,7 @@ pub(super) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    #[cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "a list of intrinsics tells nobody anything"))]
     use std::arch::x86_64::*;
 
     use super::Lanes;

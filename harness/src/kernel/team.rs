@@ -149,7 +149,7 @@ impl Shared {
     fn lead(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
         assert!(count < 1 << 15, "a job of {count} pieces");
         // SAFETY: the lifetime is widened for the time of this call only: it returns when every piece is done.
-        let job: *const Job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Job>(std::ptr::from_ref(piece)) };
+        let job: *const Job = std::ptr::from_ref(unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &Job>(piece) });
         // SAFETY: every piece of the job before is done, so nobody reads the cell.
         unsafe { *self.job.get() = Some(job) };
         self.done.store(0, Ordering::Relaxed);

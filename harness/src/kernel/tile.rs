@@ -3,6 +3,7 @@
 //! Each element of the result is one chain `c = fma(a[k], b[k], c)` over rising `k`, whatever the size of the tile, the instruction set or
 //! the number of threads. So a row of a product has the same bits alone as among others, and a batch gives what its members give.
 #![expect(unsafe_code, reason = "register tiles over raw pointers; the callers in this module's siblings check every bound first")]
+#![expect(clippy::cast_ptr_alignment, reason = "panels start at multiples of 64 bytes, and vectors are loaded at any alignment")]
 
 use std::sync::OnceLock;
 

@@ -33,6 +33,7 @@ fn turn_from(start: usize, columns: [&[f32]; SIDE], first: usize, panel: &mut [f
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    #[cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "a list of intrinsics tells nobody anything"))]
     use std::arch::x86_64::*;
 
     use super::{PANEL, SIDE};

@@ -51,7 +51,7 @@ pub fn figure(log: &Log, question: &Question) -> Option<Scene> {
     let (y, ticks) = y_scale(question, (low, high), &frame);
     curves.iter().for_each(|curve| band(&mut scene, curve, &x, &y));
     frame.y_axis_at(&mut scene, &y, &ticks, question.y, |value| tick(question, value));
-    frame.x_axis_at(&mut scene, &x, &x_values(&curves), question.x, |value| format::quantity(value));
+    frame.x_axis_at(&mut scene, &x, &x_values(&curves), question.x, format::quantity);
     curves.iter().for_each(|curve| line(&mut scene, curve, &x, &y));
     names_at_ends(&mut scene, &curves, &x, &y);
     Some(scene)

@@ -51,6 +51,9 @@ pub struct Answered {
     pub cached_tokens: usize,
 }
 
+/// Gives the next token of a request: its index, its tokens so far, the logits `[V]` after them.
+pub type Choose<'a, E> = dyn Fn(usize, &[u32], &[f32]) -> Result<Next, E> + Sync + 'a;
+
 /// How to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule<'a> {
@@ -74,16 +77,12 @@ struct Running<'a> {
     cached: usize,
 }
 
-impl<'a> Schedule<'a> {
+impl Schedule<'_> {
     /// Answers every request. `choose(index, tokens so far, logits)` gives the next token of request `index`; an error of it ends everything.
     ///
     /// # Errors
     /// The first error of `choose`.
-    pub fn run<E: Send>(
-        &self,
-        requests: &[Request],
-        choose: &(dyn Fn(usize, &[u32], &[f32]) -> Result<Next, E> + Sync),
-    ) -> Result<Vec<Answered>, E> {
+    pub fn run<E: Send>(&self, requests: &[Request], choose: &Choose<E>) -> Result<Vec<Answered>, E> {
         let threads = rayon::current_num_threads();
         let prefix = with_team(threads, |team| self.shared_prefix(team, requests));
         let queue = Mutex::new((0..requests.len()).collect::<VecDeque<usize>>());
@@ -129,7 +128,7 @@ struct Lane<'a, E> {
     requests: &'a [Request<'a>],
     prefix: Option<Arc<SequenceCache>>,
     queue: &'a Mutex<VecDeque<usize>>,
-    choose: &'a (dyn Fn(usize, &[u32], &[f32]) -> Result<Next, E> + Sync),
+    choose: &'a Choose<'a, E>,
     caches: Vec<SequenceCache>,
     running: Vec<Option<Running<'a>>>,
     work: Workspace,
@@ -143,7 +142,7 @@ impl<'a, E> Lane<'a, E> {
         prefix: Option<Arc<SequenceCache>>,
         rows: usize,
         queue: &'a Mutex<VecDeque<usize>>,
-        choose: &'a (dyn Fn(usize, &[u32], &[f32]) -> Result<Next, E> + Sync),
+        choose: &'a Choose<'a, E>,
     ) -> Self {
         let rows = rows.min(requests.len());
         let shared = prefix.as_ref().map_or(0, |prefix| prefix.len());

@@ -154,7 +154,7 @@ impl SplitHeads {
                         }
                         match weight {
                             Some(weight) => {
-                                elementwise::rms_norm_backward(&x[joined * d..(joined + 1) * d], weight, &turned, self.eps, dx, dw)
+                                elementwise::rms_norm_backward(&x[joined * d..(joined + 1) * d], weight, &turned, self.eps, dx, dw);
                             }
                             None => dx.copy_from_slice(&turned),
                         }
