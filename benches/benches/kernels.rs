@@ -31,7 +31,7 @@ fn packed(criterion: &mut Criterion) {
                 group.throughput(flops(rows, inputs, outputs));
                 group.bench_function(BenchmarkId::from_parameter(rows), |bencher| {
                     with_team(rayon::current_num_threads(), |team| {
-                        bencher.iter(|| weights.multiply(&x, &mut y, false, team, PARALLEL_FROM_MEMORY))
+                        bencher.iter(|| weights.multiply(&x, &mut y, false, team, PARALLEL_FROM_MEMORY));
                     });
                 });
             }

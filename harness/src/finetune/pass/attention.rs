@@ -13,8 +13,13 @@ const BLOCK: usize = 64;
 /// One sequence of a shard: where its rows lie, and the sizes.
 #[derive(Clone, Copy)]
 pub(super) struct Sequence {
+    /// Its first row among queries, keys and values.
     pub first: usize,
     pub len: usize,
+    /// Queries before this one are not asked: nothing behind the block reads their rows.
+    pub start: usize,
+    /// Row of the first asked query among the results.
+    pub out: usize,
     pub heads: usize,
     pub kv_heads: usize,
     pub width: usize,
@@ -67,15 +72,20 @@ impl Sequence {
         keys
     }
 
+    /// Number of queries that are asked.
+    pub(super) fn asked(&self) -> usize {
+        self.len - self.start
+    }
+
     /// `o` of all heads into `out`, whose rows are `[H * D]`.
     pub(super) fn forward(&self, qkv: &[f32], out: &mut [f32], scores: &mut Scores) {
         let out_row = self.heads * self.width;
         for head in 0..self.heads {
-            for first in (0..self.len).step_by(BLOCK) {
+            for first in (self.start..self.len).step_by(BLOCK) {
                 let count = BLOCK.min(self.len - first);
                 let keys = self.probabilities(qkv, head, first, count, &mut scores.p);
                 let v = self.part(qkv, 0, keys, self.key_value(head).1);
-                let to = &mut out[(self.first + first) * out_row + head * self.width..];
+                let to = &mut out[(self.out + first - self.start) * out_row + head * self.width..];
                 gemm(Target::serial(to, out_row), 1.0, Matrix::new(&scores.p, count, keys), v);
             }
         }
@@ -84,7 +94,7 @@ impl Sequence {
     /// Writes the gradients of queries, and adds those of keys and values, in `d_qkv`, which must hold zeros there.
     pub(super) fn backward(&self, qkv: &[f32], out: &[f32], grad: &[f32], d_qkv: &mut [f32], scores: &mut Scores) {
         for head in 0..self.heads {
-            for first in (0..self.len).step_by(BLOCK) {
+            for first in (self.start..self.len).step_by(BLOCK) {
                 self.backward_block(qkv, out, grad, d_qkv, scores, head, first);
             }
         }
@@ -96,7 +106,7 @@ impl Sequence {
         let count = BLOCK.min(self.len - first);
         let (key, value) = self.key_value(head);
         let keys = self.probabilities(qkv, head, first, count, &mut scores.p);
-        let start = (self.first + first) * out_row + head * width;
+        let start = (self.out + first - self.start) * out_row + head * width;
         let (out, grad) = (&out[start..], &grad[start..]);
         let g = Matrix::strided(grad, count, width, out_row);
         let p = Matrix::new(&scores.p, count, keys);

@@ -84,6 +84,8 @@ pub(super) struct Scratch {
 /// What all blocks of a shard share.
 pub(super) struct Rows<'a> {
     pub sequences: Vec<Sequence>,
+    /// The same for the last block, which asks from the first position on whose prediction counts.
+    pub last: Vec<Sequence>,
     /// Position of every row in its sequence.
     pub positions: Vec<usize>,
     /// Cosines and sines, `[positions, D/2]`.
@@ -97,9 +99,10 @@ pub(super) fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 }
 
 impl Block<'_> {
-    /// From `saved.x` to the next block's `x` in `out`; the rest of `saved` is filled.
-    pub(super) fn forward(&self, rows: &Rows, saved: &mut Saved, scratch: &mut Scratch, out: &mut Vec<f32>) {
+    /// From `saved.x` to the next block's `x` in `out`, of the rows that `sequences` ask for; the rest of `saved` is filled.
+    pub(super) fn forward(&self, rows: &Rows, sequences: &[Sequence], saved: &mut Saved, scratch: &mut Scratch, out: &mut Vec<f32>) {
         let count = rows.positions.len();
+        let asked = asked(sequences);
         let (sizes, x) = (self.sizes, &saved.x);
         let normed = sized(&mut scratch.normed, count * sizes.hidden);
         self.norm(x, self.input_norm, normed);
@@ -112,42 +115,56 @@ impl Block<'_> {
             saved.raw.clone_from(&saved.qkv);
         }
         self.place_heads(rows, &mut saved.qkv);
-        let mixed = sized(&mut saved.mixed, count * sizes.mixed());
-        for sequence in &rows.sequences {
+        let mixed = sized(&mut saved.mixed, asked * sizes.mixed());
+        for sequence in sequences {
             sequence.forward(&saved.qkv, mixed, &mut scratch.scores);
         }
-        saved.middle.clone_from(x);
+        saved.middle.clear();
+        for sequence in sequences {
+            let first = sequence.first + sequence.start;
+            saved.middle.extend_from_slice(&x[first * sizes.hidden..(first + sequence.asked()) * sizes.hidden]);
+        }
         let dense = Columns { start: 0, stride: sizes.hidden };
         self.linear(Module::O).forward(mixed, &mut saved.middle, dense, true, &mut saved.low[Module::O as usize]);
+        let normed = sized(&mut scratch.normed, asked * sizes.hidden);
         self.norm(&saved.middle, self.post_attention_norm, normed);
-        let gate_up = sized(&mut saved.gate_up, count * 2 * sizes.inner);
+        let gate_up = sized(&mut saved.gate_up, asked * 2 * sizes.inner);
         for (module, column) in [(Module::Gate, 0), (Module::Up, sizes.inner)] {
             let at = Columns { start: column, stride: 2 * sizes.inner };
             self.linear(module).forward(normed, gate_up, at, false, &mut saved.low[module as usize]);
         }
-        self.activate(&saved.gate_up, sized(&mut scratch.inner, count * sizes.inner));
+        self.activate(&saved.gate_up, sized(&mut scratch.inner, asked * sizes.inner));
         out.clone_from(&saved.middle);
         self.linear(Module::Down).forward(&scratch.inner, out, dense, true, &mut saved.low[Module::Down as usize]);
     }
 
     /// Turns `scratch.d_x`, the gradient of what came out, into that of what came in (unless nobody asks for it), and adds the gradients of
     /// the weights.
-    pub(super) fn backward(&self, rows: &Rows, saved: &Saved, scratch: &mut Scratch, gradients: &mut [Vec<f32>], wanted: bool) {
+    pub(super) fn backward(
+        &self,
+        rows: &Rows,
+        sequences: &[Sequence],
+        saved: &Saved,
+        scratch: &mut Scratch,
+        gradients: &mut [Vec<f32>],
+        wanted: bool,
+    ) {
         let count = rows.positions.len();
+        let asked = asked(sequences);
         let sizes = self.sizes;
         let dense = Columns { start: 0, stride: sizes.hidden };
-        let sigmoids = sized(&mut scratch.sigmoids, count * sizes.inner);
-        self.activate_keeping(&saved.gate_up, sized(&mut scratch.inner, count * sizes.inner), sigmoids);
-        let d_inner = sized(&mut scratch.d_inner, count * sizes.inner);
+        let sigmoids = sized(&mut scratch.sigmoids, asked * sizes.inner);
+        self.activate_keeping(&saved.gate_up, sized(&mut scratch.inner, asked * sizes.inner), sigmoids);
+        let d_inner = sized(&mut scratch.d_inner, asked * sizes.inner);
         let low = &saved.low[Module::Down as usize];
         let to = Some((&mut *d_inner, false));
         self.linear(Module::Down).backward(&scratch.inner, &scratch.d_x, dense, low, to, &mut scratch.down, gradients);
-        let d_gate_up = sized(&mut scratch.d_gate_up, count * 2 * sizes.inner);
+        let d_gate_up = sized(&mut scratch.d_gate_up, asked * 2 * sizes.inner);
         self.activate_backward(&saved.gate_up, sigmoids, d_inner, d_gate_up);
 
-        let normed = sized(&mut scratch.normed, count * sizes.hidden);
+        let normed = sized(&mut scratch.normed, asked * sizes.hidden);
         self.norm(&saved.middle, self.post_attention_norm, normed);
-        let d_normed = sized(&mut scratch.d_normed, count * sizes.hidden);
+        let d_normed = sized(&mut scratch.d_normed, asked * sizes.hidden);
         for (module, column) in [(Module::Gate, 0), (Module::Up, sizes.inner)] {
             let at = Columns { start: column, stride: 2 * sizes.inner };
             let (low, to) = (&saved.low[module as usize], Some((&mut *d_normed, column > 0)));
@@ -156,23 +173,26 @@ impl Block<'_> {
         let slot = self.slots.post_attention_norm;
         self.norm_backward(&saved.middle, self.post_attention_norm, d_normed, slot, &mut scratch.added, &mut scratch.d_x, gradients);
 
-        let d_mixed = sized(&mut scratch.d_mixed, count * sizes.mixed());
+        let d_mixed = sized(&mut scratch.d_mixed, asked * sizes.mixed());
         let (low, to) = (&saved.low[Module::O as usize], Some((&mut *d_mixed, false)));
         self.linear(Module::O).backward(&saved.mixed, &scratch.d_x, dense, low, to, &mut scratch.down, gradients);
         scratch.d_qkv.clear();
         let d_qkv = sized(&mut scratch.d_qkv, count * sizes.qkv());
-        for sequence in &rows.sequences {
+        for sequence in sequences {
             sequence.backward(&saved.qkv, &saved.mixed, d_mixed, d_qkv, &mut scratch.scores);
         }
         self.place_heads_backward(rows, &saved.raw, d_qkv, gradients);
 
+        let normed = sized(&mut scratch.normed, count * sizes.hidden);
         self.norm(&saved.x, self.input_norm, normed);
+        let d_normed = sized(&mut scratch.d_normed, count * sizes.hidden);
         for (module, column) in self.attention_columns() {
             let at = Columns { start: column, stride: sizes.qkv() };
             let (low, to) = (&saved.low[module as usize], wanted.then_some((&mut *d_normed, column > 0)));
             self.linear(module).backward(normed, d_qkv, at, low, to, &mut scratch.down, gradients);
         }
         if wanted {
+            spread(sequences, sizes.hidden, count, &mut scratch.d_x, &mut scratch.added);
             let slot = self.slots.input_norm;
             self.norm_backward(&saved.x, self.input_norm, d_normed, slot, &mut scratch.added, &mut scratch.d_x, gradients);
         }
@@ -320,6 +340,26 @@ impl Block<'_> {
             }
         }
     }
+}
+
+/// Rows that sequences ask for.
+fn asked(sequences: &[Sequence]) -> usize {
+    sequences.iter().map(Sequence::asked).sum()
+}
+
+/// Gradients of the rows that were asked for become those of all `count` rows, zero for the others.
+fn spread(sequences: &[Sequence], width: usize, count: usize, d_x: &mut Vec<f32>, buffer: &mut Vec<f32>) {
+    if d_x.len() == count * width {
+        return;
+    }
+    buffer.clear();
+    buffer.resize(count * width, 0.0);
+    for sequence in sequences {
+        let (to, from) = (sequence.first + sequence.start, sequence.out);
+        let rows = &d_x[from * width..(from + sequence.asked()) * width];
+        buffer[to * width..][..rows.len()].copy_from_slice(rows);
+    }
+    std::mem::swap(d_x, buffer);
 }
 
 impl Rows<'_> {

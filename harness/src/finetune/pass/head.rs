@@ -25,7 +25,7 @@ pub(super) struct Head<'a> {
 /// A row whose prediction counts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Label {
-    /// Row of the shard.
+    /// Row of what the last block gave.
     pub row: usize,
     pub target: u32,
     /// Already divided by the normaliser.

@@ -31,8 +31,14 @@ use block::Saved;
 use shard::{Model, Shard};
 use slots::Slots;
 
-/// Positions of a shard when only an adapter is trained: enough rows for fast products, few enough for many threads.
-const ADAPTER_SHARD: usize = 256;
+/// Positions of a shard: enough rows for fast products, few enough for many threads.
+const SHARD: usize = 256;
+
+/// A micro-batch is cut into this many shards even if they become shorter than that, down to [`SHORTEST`] positions.
+const LEAST_SHARDS: usize = 4;
+
+/// Positions below which a shard is not cut further.
+const SHORTEST: usize = 64;
 
 /// Shards of a micro-batch at most when the weights themselves are trained: every shard holds gradients of them all.
 const WEIGHT_SHARDS: usize = 4;
@@ -149,14 +155,15 @@ impl Pass<'_> {
     }
 }
 
-/// Rows that have a position, cut into shards of about equally many.
+/// Rows with a prediction that counts (the others give neither loss nor gradient), cut into shards of about equally many positions.
 fn shards(rows: &[BatchRow], trains_weights: bool) -> Vec<Vec<&BatchRow>> {
+    let rows: Vec<&BatchRow> = rows.iter().filter(|row| !row.labels.is_empty()).collect();
     let total: usize = rows.iter().map(|row| row.tokens.len()).sum();
     let most = if trains_weights { WEIGHT_SHARDS } else { usize::MAX };
-    let count = (total / ADAPTER_SHARD).clamp(1, most);
+    let count = (total / SHARD).max(LEAST_SHARDS.min(total / SHORTEST)).clamp(1, most);
     let mut shards: Vec<Vec<&BatchRow>> = vec![Vec::new(); count];
     let mut before = 0;
-    for row in rows.iter().filter(|row| !row.tokens.is_empty()) {
+    for row in rows {
         // The shard in which the row's middle lies.
         let middle = before + row.tokens.len() / 2;
         shards[(middle * count / total).min(count - 1)].push(row);
@@ -174,6 +181,7 @@ fn add(sum: &mut [f32], other: &[f32]) {
 mod tests {
     use candle_core::{Device, Var};
 
+    use super::super::batch::RowLabel;
     use super::super::full;
     use super::super::lora::{self, LoraConfig};
     use super::super::objective::{NextToken, Objective};
@@ -189,7 +197,10 @@ mod tests {
             .into_iter()
             .map(|length| TrainingSequence {
                 tokens: (0..length).map(|_| rng.below(vocabulary) as u32).collect(),
-                loss_weights: (0..length).map(|i| if i % 3 == 2 { 0.0 } else { 0.5 + i as f32 * 0.1 }).collect(),
+                // Half of the rows begin with a prompt that nothing is learnt from.
+                loss_weights: (0..length)
+                    .map(|i| if i % 3 == 2 || (length % 2 == 0 && 3 * i < 2 * length) { 0.0 } else { 0.5 + i as f32 * 0.1 })
+                    .collect(),
             })
             .collect();
         MicroBatch::new(&rows, &Device::Cpu).unwrap()
@@ -285,12 +296,13 @@ mod tests {
 
     #[test]
     fn shards_hold_every_row_once_and_in_order() {
-        let rows: Vec<BatchRow> = [300, 10, 10, 0, 500, 40].iter().map(|&n| BatchRow { tokens: vec![0; n], labels: Vec::new() }).collect();
+        let labels = |n: usize| (n > 0).then_some(RowLabel { position: 0, target: 0, weight: 1.0 }).into_iter().collect();
+        let rows: Vec<BatchRow> = [300, 10, 10, 0, 500, 40].map(|n| BatchRow { tokens: vec![0; n], labels: labels(n) }).into();
         let lengths = |trains_weights| {
             let cut = shards(&rows, trains_weights);
             cut.iter().map(|shard| shard.iter().map(|row| row.tokens.len()).collect::<Vec<_>>()).collect::<Vec<_>>()
         };
-        assert_eq!(lengths(false), [vec![300], vec![10, 10, 500], vec![40]]);
+        assert_eq!(lengths(false), [vec![300], vec![10, 10], vec![500], vec![40]]);
         assert_eq!(lengths(true).concat(), [300, 10, 10, 500, 40]);
     }
 }

@@ -102,20 +102,25 @@ pub(super) struct Shard<'a, 'm> {
 
 impl<'a, 'm> Shard<'a, 'm> {
     pub(super) fn new(model: &'a Model<'m>, rows: &[&BatchRow], normaliser: f64) -> Self {
-        let (mut tokens, mut labels, mut sequences, mut positions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut tokens, mut labels, mut sequences, mut last, mut positions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut out = 0;
         let Sizes { heads, kv_heads, width, .. } = model.sizes;
         for row in rows {
             let first = tokens.len();
-            sequences.push(Sequence { first, len: row.tokens.len(), heads, kv_heads, width });
+            let whole = Sequence { first, len: row.tokens.len(), start: 0, out: first, heads, kv_heads, width };
+            let start = row.labels.first().map_or(row.tokens.len(), |label| label.position);
+            sequences.push(whole);
+            last.push(Sequence { start, out, ..whole });
             tokens.extend_from_slice(&row.tokens);
             positions.extend(0..row.tokens.len());
             labels.extend(row.labels.iter().map(|label| Label {
-                row: first + label.position,
+                row: out + label.position - start,
                 target: label.target,
                 weight: (f64::from(label.weight) / normaliser) as f32,
             }));
+            out += row.tokens.len() - start;
         }
-        Self { model, tokens, labels, rows: Rows { sequences, positions, tables: model.tables } }
+        Self { model, tokens, labels, rows: Rows { sequences, last, positions, tables: model.tables } }
     }
 
     /// The shard's part of the loss. Unless nothing is trained, the gradients are left in the workspace.
@@ -138,9 +143,9 @@ impl<'a, 'm> Shard<'a, 'm> {
             let slot = if training { index } else { 0 };
             if training && recompute {
                 shared.x.clone_from(&workspace.saved[slot].x);
-                block.forward(&self.rows, &mut shared, &mut workspace.scratch, &mut out);
+                block.forward(&self.rows, self.sequences(index), &mut shared, &mut workspace.scratch, &mut out);
             } else {
-                block.forward(&self.rows, &mut workspace.saved[slot], &mut workspace.scratch, &mut out);
+                block.forward(&self.rows, self.sequences(index), &mut workspace.saved[slot], &mut workspace.scratch, &mut out);
             }
             if index + 1 < model.blocks.len() {
                 let next = if training { index + 1 } else { 0 };
@@ -163,12 +168,12 @@ impl<'a, 'm> Shard<'a, 'm> {
         for (index, block) in self.model.blocks.iter().enumerate().rev() {
             let saved = if recompute {
                 std::mem::swap(&mut shared.x, &mut saved[index].x);
-                block.forward(&self.rows, shared, scratch, out);
+                block.forward(&self.rows, self.sequences(index), shared, scratch, out);
                 &*shared
             } else {
                 &saved[index]
             };
-            block.backward(&self.rows, saved, scratch, gradients, self.model.wanted_before(index));
+            block.backward(&self.rows, self.sequences(index), saved, scratch, gradients, self.model.wanted_before(index));
         }
         if let Some(slot) = self.model.slots.embedding {
             let hidden = self.model.sizes.hidden;
@@ -177,6 +182,11 @@ impl<'a, 'm> Shard<'a, 'm> {
                 row.iter_mut().zip(gradient).for_each(|(sum, d)| *sum += d);
             }
         }
+    }
+
+    /// What a block computes: all rows, or in the last block those from which something is predicted and what follows them.
+    fn sequences(&self, layer: usize) -> &[Sequence] {
+        if layer + 1 == self.model.blocks.len() { &self.rows.last } else { &self.rows.sequences }
     }
 
     fn embed(&self, x: &mut Vec<f32>) {
