@@ -8,7 +8,7 @@ use ragft::report::plot::render::text_width;
 use ragft::report::plot::scene::{Anchor, Color, Point, Scene};
 use ragft::report::plot::style::{INK, LABEL_SIZE, Mark, PAPER};
 
-use crate::question::Question;
+use crate::question::{BYTES, Question, RECALL};
 use crate::record::{Log, Spread};
 
 const WIDTH: f64 = 760.0;
@@ -29,8 +29,8 @@ const LOOKS: [(Color, Mark); 6] = [
 ];
 
 /// One series as it is drawn.
-struct Curve<'a> {
-    name: &'a str,
+struct Curve {
+    name: String,
     color: Color,
     mark: Mark,
     points: BTreeMap<u64, Spread>,
@@ -44,8 +44,8 @@ pub fn figure(log: &Log, question: &Question) -> Option<Scene> {
     let high = spreads().map(|spread| spread.high).max_by(f64::total_cmp)?;
     let mut scene = Scene::new(WIDTH, 0.0);
     let below = axis::title(&mut scene, question.title, &subtitle(log, question));
-    let names = curves.iter().map(|curve| text_width(curve.name, LABEL_SIZE)).fold(0.0, f64::max);
-    let frame = Frame { left: 88.0, top: below + 8.0, right: WIDTH - names - 30.0, bottom: below + 8.0 + HEIGHT };
+    let names = curves.iter().map(|curve| text_width(&curve.name, LABEL_SIZE)).fold(0.0, f64::max);
+    let frame = Frame { left: 88.0, top: below + 8.0, right: WIDTH - names - 26.0, bottom: below + 8.0 + HEIGHT };
     scene.height = frame.bottom + 52.0;
     let x = x_scale(&curves, &frame);
     let (y, ticks) = y_scale(question, (low, high), &frame);
@@ -53,16 +53,16 @@ pub fn figure(log: &Log, question: &Question) -> Option<Scene> {
     frame.y_axis_at(&mut scene, &y, &ticks, question.y, |value| tick(question, value));
     frame.x_axis_at(&mut scene, &x, &x_values(&curves), question.x, format::quantity);
     curves.iter().for_each(|curve| line(&mut scene, curve, &x, &y));
-    names_at_ends(&mut scene, &curves, &x, &y);
+    names_at_ends(&mut scene, &curves, &x, &y, &frame);
     Some(scene)
 }
 
-fn curves<'a>(log: &'a Log, question: &Question) -> Vec<Curve<'a>> {
-    let names = log.series(question.group);
+fn curves(log: &Log, question: &Question) -> Vec<Curve> {
+    let names = log.series(question);
     // A series has one look in all figures of its group.
-    let curve = |(index, name)| {
+    let curve = |(index, name): (usize, String)| {
         let (color, mark) = LOOKS[index % LOOKS.len()];
-        Curve { name, color, mark, points: log.spreads(question, name) }
+        Curve { points: log.spreads(question, &name), name, color, mark }
     };
     names.into_iter().enumerate().map(curve).filter(|curve| !curve.points.is_empty()).collect()
 }
@@ -75,7 +75,7 @@ fn subtitle(log: &Log, question: &Question) -> String {
         log.head.cpu,
         log.head.threads
     );
-    for end in log.ends(question.group) {
+    for end in log.ends(question) {
         text.push_str(&format!(" {end}."));
     }
     text
@@ -90,14 +90,16 @@ fn x_values(curves: &[Curve]) -> Vec<f64> {
 
 fn x_scale(curves: &[Curve], frame: &Frame) -> Scale {
     let xs = x_values(curves);
+    let (first, last) = (xs[0], xs[xs.len() - 1]);
     // A little air at both ends, so that no mark stands on the frame.
-    Scale::log((xs[0] / 1.12, xs[xs.len() - 1] * 1.12), (frame.left, frame.right))
+    let air = (last / first).powf(0.02).max(1.01);
+    Scale::log((first / air, last * air), (frame.left, frame.right))
 }
 
 /// The upright scale and its grid lines.
 fn y_scale(question: &Question, (low, high): (f64, f64), frame: &Frame) -> (Scale, Vec<f64>) {
     let pixels = (frame.bottom, frame.top);
-    if question.metric == "recall_at_10" {
+    if question.metric == RECALL {
         let scale = Scale::linear((0.0, 1.0), pixels);
         let ticks = scale.ticks(5);
         return (scale, ticks);
@@ -113,12 +115,12 @@ fn y_scale(question: &Question, (low, high): (f64, f64), frame: &Frame) -> (Scal
 }
 
 fn is_bytes(question: &Question) -> bool {
-    question.metric == "peak_memory_bytes"
+    question.metric == BYTES
 }
 
-/// Multiples of a power of two, about five of them.
+/// Multiples of a power of two, four to seven of them.
 fn byte_ticks(high: f64) -> Vec<f64> {
-    let step = (high / 5.0).log2().ceil().exp2();
+    let step = (high / 5.0).log2().round().exp2();
     (0..=(high / step) as u32).map(|index| f64::from(index) * step).collect()
 }
 
@@ -161,26 +163,32 @@ fn line(scene: &mut Scene, curve: &Curve, x: &Scale, y: &Scale) {
 }
 
 /// Names right of the last points, moved apart where they would overlap.
-fn names_at_ends(scene: &mut Scene, curves: &[Curve], x: &Scale, y: &Scale) {
+fn names_at_ends(scene: &mut Scene, curves: &[Curve], x: &Scale, y: &Scale, frame: &Frame) {
     const APART: f64 = 17.0;
+    /// Names further apart from left to right do not overlap.
+    const WIDE: f64 = 160.0;
     let end = |curve: &Curve| curve.points.last_key_value().map(|(at, spread)| (x.at(*at as f64), y.at(spread.median)));
     let mut ends: Vec<(&Curve, Point)> = curves.iter().filter_map(|curve| Some((curve, end(curve)?))).collect();
     ends.sort_by(|(_, left), (_, right)| left.1.total_cmp(&right.1));
-    let mut heights: Vec<f64> = ends.iter().map(|(_, point)| point.1).collect();
+    let (top, bottom) = (frame.top + 9.0, frame.bottom - 9.0);
+    let mut heights: Vec<f64> = ends.iter().map(|(_, point)| point.1.clamp(top, bottom)).collect();
     // Neighbours push each other apart evenly, until nobody is pushed any more.
     for _ in 0..200 {
         for index in 1..heights.len() {
             let missing = APART - (heights[index] - heights[index - 1]);
-            if missing > 0.0 && (ends[index].1.0 - ends[index - 1].1.0).abs() < 160.0 {
-                heights[index - 1] -= missing / 2.0;
-                heights[index] += missing / 2.0;
+            if missing > 0.0 && (ends[index].1.0 - ends[index - 1].1.0).abs() < WIDE {
+                heights[index - 1] = (heights[index - 1] - missing / 2.0).max(top);
+                heights[index] = (heights[index] + missing / 2.0).min(bottom);
             }
         }
     }
     for ((curve, (right, _)), height) in ends.into_iter().zip(heights) {
-        let width = text_width(curve.name, LABEL_SIZE);
-        scene.rect((right + 9.0, height - 8.0), (right + 13.0 + width, height + 8.0), PAPER);
-        scene.text((right + 11.0, height), curve.name, LABEL_SIZE, INK, Anchor::Start);
+        // A name inside the frame stands on paper, so that grid lines do not cross it.
+        let left = right + 10.0;
+        if left < frame.right {
+            scene.rect((left - 2.0, height - 8.0), (left + text_width(&curve.name, LABEL_SIZE), height + 8.0), PAPER);
+        }
+        scene.text((left, height), &curve.name, LABEL_SIZE, INK, Anchor::Start);
     }
 }
 

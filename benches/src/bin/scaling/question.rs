@@ -4,7 +4,7 @@ use ragft::report::format;
 
 use crate::plan::Group;
 
-/// A figure: one metric of one group.
+/// A figure: one metric of one group, for series of one scale.
 #[derive(Debug)]
 pub struct Question {
     /// File stem.
@@ -13,111 +13,133 @@ pub struct Question {
     /// How it was measured.
     pub note: &'static str,
     pub group: Group,
+    /// What the names of its series begin with.
+    pub of: &'static str,
     pub metric: &'static str,
     /// Axis titles.
     pub x: &'static str,
     pub y: &'static str,
 }
 
-const LENGTH: &str = "prompt length (tokens)";
-const ROW_LENGTH: &str = "row length (tokens)";
-const BATCH: &str = "sequences decoded side by side";
-const CHUNKS: &str = "passages in the index";
+pub const BYTES: &str = "peak_memory_bytes";
+pub const RECALL: &str = "recall_at_10";
+
 const SPEED: &str = "tokens per second";
 const MEMORY: &str = "peak resident memory";
-const BYTES: &str = "peak_memory_bytes";
+const WITH_WEIGHTS: &str = "weights included: those to train on (f32) stay loaded beside the packed ones";
+
+const PREFILL: Question = Question {
+    name: "prefill-135m",
+    title: "How fast does a model of 135M weights read a prompt?",
+    note: "one prompt to its first token",
+    group: Group::Prefill,
+    of: "135M",
+    metric: "tokens_per_second",
+    x: "prompt length (tokens)",
+    y: SPEED,
+};
+
+const DECODE: Question = Question {
+    name: "decode-135m",
+    title: "How much does a batch gain with 135M weights?",
+    note: "tokens of all sequences together, after prompts of 8 tokens",
+    group: Group::Decode,
+    x: "sequences decoded side by side",
+    ..PREFILL
+};
+
+const TRAINING: Question = Question {
+    name: "training-135m",
+    title: "How fast are training steps with 135M weights?",
+    note: "a step has 512 tokens, in fewer rows the longer they are",
+    group: Group::Training,
+    x: "row length (tokens)",
+    ..PREFILL
+};
+
+const INDEX: Question = Question {
+    name: "index-build",
+    title: "How long does it take to build the index?",
+    note: "HNSW over random unit vectors, inserted one after another on one thread",
+    group: Group::Index,
+    of: "",
+    metric: "build_seconds",
+    x: "passages in the index",
+    y: "seconds",
+};
 
 /// In the order of `scaling.md`.
-pub const QUESTIONS: [Question; 10] = [
+pub const QUESTIONS: [Question; 14] = [
+    PREFILL,
+    Question { name: "prefill-builtin", title: "How fast does the built-in model read a prompt?", of: "built-in", ..PREFILL },
+    DECODE,
+    Question { name: "decode-builtin", title: "How much does a batch gain with the built-in model?", of: "built-in", ..DECODE },
+    TRAINING,
     Question {
-        name: "prefill",
-        title: "How fast is a prompt read?",
-        note: "one prompt to its first token",
-        group: Group::Prefill,
-        metric: "tokens_per_second",
-        x: LENGTH,
-        y: SPEED,
+        name: "training-tiny",
+        title: "How fast are training steps with 6 layers x 256?",
+        note: "a step has 2,048 tokens, in fewer rows the longer they are",
+        of: "tiny",
+        ..TRAINING
     },
-    Question {
-        name: "decode",
-        title: "How much does a batch gain?",
-        note: "tokens of all sequences together, after prompts of 8 tokens",
-        group: Group::Decode,
-        metric: "tokens_per_second",
-        x: BATCH,
-        y: SPEED,
-    },
-    Question {
-        name: "training",
-        title: "How fast are training steps?",
-        note: "a step has 2,048 tokens (135M: 512), in fewer rows the longer they are",
-        group: Group::Training,
-        metric: "tokens_per_second",
-        x: ROW_LENGTH,
-        y: SPEED,
-    },
-    Question {
-        name: "index-build",
-        title: "How long does it take to build the index?",
-        note: "HNSW over random unit vectors, inserted one after another on one thread",
-        group: Group::Index,
-        metric: "build_seconds",
-        x: CHUNKS,
-        y: "seconds",
-    },
+    INDEX,
     Question {
         name: "index-search",
         title: "How long does a search take?",
         note: "one query at a time on one thread, 10 passages of random unit vectors",
-        group: Group::Index,
         metric: "search_microseconds",
-        x: CHUNKS,
         y: "microseconds per query",
+        ..INDEX
     },
     Question {
         name: "index-recall",
         title: "How much does the index find?",
         note: "recall@10 against exact search; random unit vectors have no near neighbours and are the hardest case",
-        group: Group::Index,
-        metric: "recall_at_10",
-        x: CHUNKS,
+        metric: RECALL,
         y: "recall@10",
+        ..INDEX
     },
     Question {
         name: "memory-prefill",
-        title: "How much memory does a prompt take?",
-        note: "weights included: those to train on (f32) stay loaded beside the packed ones",
-        group: Group::Prefill,
+        title: "How much memory does a prompt take with 135M weights?",
+        note: WITH_WEIGHTS,
         metric: BYTES,
-        x: LENGTH,
         y: MEMORY,
+        ..PREFILL
     },
     Question {
         name: "memory-decode",
-        title: "How much memory does a batch take?",
-        note: "weights included: those to train on (f32) stay loaded beside the packed ones",
-        group: Group::Decode,
+        title: "How much memory does a batch take with 135M weights?",
+        note: WITH_WEIGHTS,
         metric: BYTES,
-        x: BATCH,
         y: MEMORY,
+        ..DECODE
+    },
+    Question {
+        name: "memory-builtin",
+        title: "How much memory does a batch take with the built-in model?",
+        note: WITH_WEIGHTS,
+        of: "built-in",
+        metric: BYTES,
+        y: MEMORY,
+        ..DECODE
     },
     Question {
         name: "memory-training",
         title: "How much memory does a training step take?",
-        note: "weights, gradients and moments included; tokens per step are the same at every length",
-        group: Group::Training,
+        note: "weights, gradients and moments included; a step has 2,048 tokens (135M: 512) at every length",
+        of: "",
         metric: BYTES,
-        x: ROW_LENGTH,
         y: MEMORY,
+        ..TRAINING
     },
     Question {
         name: "memory-index",
         title: "How much memory does the index take?",
         note: "vectors included; HNSW keeps its own copy of them beside its links",
-        group: Group::Index,
         metric: BYTES,
-        x: CHUNKS,
         y: MEMORY,
+        ..INDEX
     },
 ];
 
@@ -125,7 +147,7 @@ pub const QUESTIONS: [Question; 10] = [
 pub fn show(metric: &str, value: f64) -> String {
     match metric {
         BYTES => format::bytes(value),
-        "recall_at_10" => format!("{value:.3}"),
+        RECALL => format!("{value:.3}"),
         _ => format::significant(value, 3),
     }
 }

@@ -10,7 +10,7 @@ use ragft::report::format;
 use ragft::stats::quantile;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Group;
+use crate::plan::{Group, plan};
 use crate::question::{Question, show};
 use crate::work::Measured;
 
@@ -82,7 +82,9 @@ impl Log {
     /// Notes a point; it is on disk when this returns.
     pub fn add(&mut self, line: Line) -> Result<()> {
         if let Some(file) = &mut self.file {
-            writeln!(file, "{}", serde_json::to_string(&line)?).and_then(|()| file.flush()).context("cannot write down a point")?;
+            // In one piece, so that an interruption leaves whole lines.
+            let text = serde_json::to_string(&line)? + "\n";
+            file.write_all(text.as_bytes()).context("cannot write down a point")?;
         }
         self.lines.push(line);
         Ok(())
@@ -100,12 +102,11 @@ impl Log {
         Ok(Self { head, lines, file: None })
     }
 
-    /// Names of a group's series, in the order of their names.
-    pub fn series(&self, group: Group) -> Vec<&str> {
-        let mut names: Vec<&str> = self.lines.iter().filter(|line| line.group == group).map(|line| line.series.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+    /// Names of the series that a question is about and that have points, in the order of the plan.
+    pub fn series(&self, question: &Question) -> Vec<String> {
+        let is_measured = |name: &String| self.lines.iter().any(|line| line.group == question.group && line.series == *name);
+        let planned = plan(false).into_iter().filter(|series| series.group == question.group).map(|series| series.name);
+        planned.filter(|name| name.starts_with(question.of) && is_measured(name)).collect()
     }
 
     /// Values of a metric along a series, every round's.
@@ -127,10 +128,10 @@ impl Log {
         values.into_iter().filter_map(|(x, values)| Some((x, Spread::of(&values)?))).collect()
     }
 
-    /// Where series of a group ended before their last point, and why.
-    pub fn ends(&self, group: Group) -> Vec<String> {
+    /// Where series of a question ended before their last point, and why.
+    pub fn ends(&self, question: &Question) -> Vec<String> {
         let mut ends = Vec::new();
-        for line in self.lines.iter().filter(|line| line.group == group) {
+        for line in self.lines.iter().filter(|line| line.group == question.group && line.series.starts_with(question.of)) {
             let why = match &line.outcome {
                 Outcome::Measured(_) => continue,
                 Outcome::Skipped(why) => why.clone(),
@@ -203,7 +204,7 @@ pub fn markdown(log: &Log, questions: &[Question]) -> String {
         }
         text.push_str(&format!("\n### {}\n\n![{}]({}.svg)\n\n", question.title, question.title, question.name));
         text.push_str(&format!("{}.\n\n{table}", format::sentence(question.note)));
-        let ends = log.ends(question.group);
+        let ends = log.ends(question);
         if !ends.is_empty() {
             text.push_str(&format!("\n{}.\n", ends.join("; ")));
         }
@@ -213,12 +214,12 @@ pub fn markdown(log: &Log, questions: &[Question]) -> String {
 
 /// A line per point, a column per series.
 fn table(log: &Log, question: &Question) -> String {
-    let lines: Vec<(&str, BTreeMap<u64, Spread>)> = log
-        .series(question.group)
-        .into_iter()
-        .map(|name| (name, log.spreads(question, name)))
-        .filter(|(_, line)| !line.is_empty())
-        .collect();
+    let spreads = |name: String| {
+        let line = log.spreads(question, &name);
+        (name, line)
+    };
+    let lines: Vec<(String, BTreeMap<u64, Spread>)> =
+        log.series(question).into_iter().map(spreads).filter(|(_, line)| !line.is_empty()).collect();
     if lines.is_empty() {
         return String::new();
     }
