@@ -8,8 +8,8 @@ use crate::kernel::{Matrix, Target, gemm};
 use super::block::{norm_backward, sized};
 use super::slots::Slot;
 
-/// Logits that may stand in memory at a time: 4 MiB, so that they stay in a cache between their three uses.
-const LOGITS: usize = 1 << 20;
+/// Logits that may stand in memory at a time: 32 MiB. The head's weights are read once for all rows of a chunk, so chunks should not be small.
+const LOGITS: usize = 1 << 23;
 
 /// The last norm and the head.
 pub(super) struct Head<'a> {

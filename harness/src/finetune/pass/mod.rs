@@ -32,7 +32,7 @@ use shard::{Model, Shard};
 use slots::Slots;
 
 /// Positions of a shard: enough rows for fast products, few enough for many threads.
-const SHARD: usize = 256;
+const SHARD: usize = 512;
 
 /// A micro-batch is cut into this many shards even if they become shorter than that, down to [`SHORTEST`] positions.
 const LEAST_SHARDS: usize = 4;

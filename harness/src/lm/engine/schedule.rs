@@ -17,6 +17,9 @@ use crate::kernel::{Team, with_team};
 /// Prompt tokens of one step: enough for full speed, few enough that the buffers stay in the caches.
 const STEP_TOKENS: usize = 512;
 
+/// The same when every thread steps sequences of its own: its buffers should fit its second-level cache.
+const LANE_TOKENS: usize = 192;
+
 /// A prefix shorter than this is computed for every sequence: sharing it would save nothing that one sees.
 const LEAST_PREFIX: usize = 8;
 
@@ -184,7 +187,7 @@ impl<'a, E> Lane<'a, E> {
 
     /// One step: the next token of every sequence that has begun, and as many prompt tokens as the step has room for.
     fn step(&mut self, team: &Team) -> Result<(), E> {
-        let mut room = STEP_TOKENS;
+        let mut room = if team.threads() == 1 { LANE_TOKENS } else { STEP_TOKENS };
         let mut segments = Vec::with_capacity(self.running.len());
         for (cache, running) in self.running.iter().enumerate().filter_map(|(slot, running)| Some((slot, running.as_ref()?))) {
             let prompt = running.request.tokens;

@@ -6,7 +6,6 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::decode::{Rows, Step, attend};
 use super::storage::{read, supported, tensor_like};
 use crate::kernel::elementwise::{softmax as normalize, softmax_backward};
 use crate::kernel::simd::{dot, vectorized};
@@ -20,26 +19,7 @@ pub(super) fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Ten
     if !applies(q, k, v)? || q.dim(2)? > k.dim(2)? {
         return super::reference::attention_causal(q, k, v);
     }
-    q.apply_op3(k, v, Attention { visible: Visible::Past })
-}
-
-/// See [`super::attention`]. The kernel serves generation, where there is no graph.
-pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    let tracked = [q, k, v].iter().any(|tensor| tensor.track_op());
-    if tracked || !applies(q, k, v)? || mask.is_some_and(|mask| !supported(&[mask])) {
-        return super::reference::attention(q, k, v, mask);
-    }
-    let visible = match mask {
-        None => Visible::All,
-        Some(mask) => {
-            let (b, t, s) = (q.dim(0)?, q.dim(2)?, k.dim(2)?);
-            if mask.dims() != [1, 1, t, s] && mask.dims() != [b, 1, t, s] {
-                bail!("an attention mask of shape {:?} for {b} rows, {t} queries and {s} keys", mask.dims())
-            }
-            Visible::Mask(mask.contiguous()?)
-        }
-    };
-    q.apply_op3_no_bwd(k, v, &Attention { visible })
+    q.apply_op3(k, v, Attention)
 }
 
 /// Whether the shapes belong together and the elements of every head lie side by side.
@@ -50,16 +30,6 @@ fn applies(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<bool> {
         bail!("attention of queries {:?}, keys {:?} and values {:?}", q.dims(), k.dims(), v.dims())
     }
     Ok(supported(&[q, k, v]) && [q, k, v].iter().all(|tensor| tensor.stride()[3] == 1 && tensor.elem_count() > 0))
-}
-
-/// Which keys a query sees.
-enum Visible {
-    /// All of them.
-    All,
-    /// Those up to its own position, when the last query stands at the last key.
-    Past,
-    /// Scores are added to, `[1 or B, 1, T, S]`.
-    Mask(Tensor),
 }
 
 /// The vectors of every head, read in place from a tensor `[B, heads, rows, D]` whose last stride is one.
@@ -85,11 +55,6 @@ impl<'a> Heads<'a> {
         let start = batch * self.strides[0] + head * self.strides[1] + first * self.strides[2];
         Matrix::strided(&self.data[start..], count, self.width, self.strides[2])
     }
-
-    /// The first row of a head.
-    fn row(&self, batch: usize, head: usize) -> &'a [f32] {
-        &self.data[batch * self.strides[0] + head * self.strides[1]..][..self.width]
-    }
 }
 
 /// Queries, keys and values of one call.
@@ -102,7 +67,7 @@ struct Inputs<'a> {
     kv_heads: usize,
 }
 
-impl<'a> Inputs<'a> {
+impl Inputs<'_> {
     fn scale(&self) -> f32 {
         1.0 / (self.q.width as f32).sqrt()
     }
@@ -134,20 +99,6 @@ impl<'a> Inputs<'a> {
         keys
     }
 
-    /// The single query position of a sequence.
-    fn step(&self, batch: usize) -> Step<'a> {
-        let rows = |heads: &Heads<'a>| {
-            let rows = |head| Rows {
-                data: &heads.data[batch * heads.strides[0] + head * heads.strides[1]..],
-                width: heads.width,
-                stride: heads.strides[2],
-            };
-            (0..self.kv_heads).map(rows).collect()
-        };
-        let queries = (0..self.heads).map(|head| self.q.row(batch, head)).collect();
-        Step { queries, keys: rows(&self.k), values: rows(&self.v), count: self.k.rows }
-    }
-
     /// Scaled scores of `count` query rows against the first `keys` keys.
     fn scores(&self, batch: usize, head: usize, first: usize, count: usize, keys: usize, scores: &mut Vec<f32>) {
         scores.resize(count * keys, 0.0);
@@ -156,9 +107,7 @@ impl<'a> Inputs<'a> {
     }
 }
 
-struct Attention {
-    visible: Visible,
-}
+struct Attention;
 
 impl CustomOp3 for Attention {
     fn name(&self) -> &'static str {
@@ -176,18 +125,9 @@ impl CustomOp3 for Attention {
     ) -> Result<(CpuStorage, Shape)> {
         let ([b, heads, t, d], kv_heads) = ([ql.dims()[0], ql.dims()[1], ql.dims()[2], ql.dims()[3]], kl.dims()[1]);
         let inputs = Inputs { q: Heads::of(q, ql)?, k: Heads::of(k, kl)?, v: Heads::of(v, vl)?, heads, kv_heads };
-        let mask = if let Visible::Mask(mask) = &self.visible { Some(read(mask)) } else { None };
-        let mask = mask.as_ref().map(|mask| mask.floats()).transpose()?;
         let mut out = vec![0.0; b * t * heads * d];
         out.par_chunks_mut(t * heads * d).enumerate().for_each(|(batch, out)| {
-            let mask = mask.map(|mask| if mask.len() == t * inputs.k.rows { mask } else { &mask[batch * t * inputs.k.rows..] });
-            if t == 1 {
-                attend(&inputs.step(batch), mask, out);
-            } else {
-                out.par_chunks_mut(BLOCK * heads * d)
-                    .enumerate()
-                    .for_each(|(block, out)| self.block(&inputs, batch, block * BLOCK, mask, out));
-            }
+            out.par_chunks_mut(BLOCK * heads * d).enumerate().for_each(|(index, out)| block(&inputs, batch, index * BLOCK, out));
         });
         Ok((CpuStorage::F32(out), Shape::from((b, t, heads * d))))
     }
@@ -212,37 +152,16 @@ impl CustomOp3 for Attention {
     }
 }
 
-impl Attention {
-    /// Rows `first..` of the result, `[rows, H * D]`.
-    fn block(&self, inputs: &Inputs, batch: usize, first: usize, mask: Option<&[f32]>, out: &mut [f32]) {
-        let (d, row) = (inputs.q.width, inputs.heads * inputs.q.width);
-        let count = out.len() / row;
-        let mut p = Vec::new();
-        for head in 0..inputs.heads {
-            let keys = if let Visible::Past = self.visible {
-                inputs.causal_probabilities(batch, head, first, count, &mut p)
-            } else {
-                let keys = inputs.k.rows;
-                inputs.scores(batch, head, first, count, keys, &mut p);
-                let mask = mask.map(|mask| &mask[first * keys..]);
-                vectorized(
-                    #[inline(always)]
-                    || masked_softmax(&mut p, keys, mask),
-                );
-                keys
-            };
-            let v = inputs.v.rows(batch, head / inputs.group(), 0, keys);
-            gemm(Target::serial(&mut out[head * d..], row), 1.0, Matrix::new(&p, count, keys), v);
-        }
+/// Rows `first..` of the result, `[rows, H * D]`.
+fn block(inputs: &Inputs, batch: usize, first: usize, out: &mut [f32]) {
+    let (d, row) = (inputs.q.width, inputs.heads * inputs.q.width);
+    let count = out.len() / row;
+    let mut p = Vec::new();
+    for head in 0..inputs.heads {
+        let keys = inputs.causal_probabilities(batch, head, first, count, &mut p);
+        let v = inputs.v.rows(batch, head / inputs.group(), 0, keys);
+        gemm(Target::serial(&mut out[head * d..], row), 1.0, Matrix::new(&p, count, keys), v);
     }
-}
-
-#[inline(always)]
-fn masked_softmax(scores: &mut [f32], keys: usize, mask: Option<&[f32]>) {
-    if let Some(mask) = mask {
-        scores.iter_mut().zip(mask).for_each(|(score, mask)| *score += mask);
-    }
-    scores.chunks_exact_mut(keys).for_each(normalize);
 }
 
 /// `dq`, `dk` and `dv` of causal attention; a key head's share is computed by one thread, in order.
@@ -310,8 +229,6 @@ impl HeadRows {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::super::check::Case;
     use super::super::reference;
     use super::*;
@@ -333,32 +250,6 @@ mod tests {
             |t| attention_causal(&swapped(&t[0])?, &swapped(&t[1])?, &swapped(&t[2])?),
             |t| reference::attention_causal(&swapped(&t[0])?, &swapped(&t[1])?, &swapped(&t[2])?),
         );
-    }
-
-    #[test]
-    fn the_forward_kernel_agrees_with_the_reference_under_any_mask() {
-        for (b, t, s) in [(2, 1, 1), (3, 1, 77), (2, 5, 9), (1, 70, 140)] {
-            let case = Case::new(&[]);
-            let wide = case.constant(&[b, 2, s + 3, 10]);
-            let (q, k) = (case.constant(&[b, 6, t, 10]), wide.narrow(2, 1, s).unwrap());
-            let v = (&k * 0.5).unwrap();
-            let left_padding: Vec<f32> =
-                (0..b * t * s).map(|i| if i % s < (i / (t * s)).min(s - 1) { f32::NEG_INFINITY } else { 0.0 }).collect();
-            let mask = Tensor::from_vec(left_padding, (b, 1, t, s), &Device::Cpu).unwrap();
-            for mask in [None, Some(&mask), Some(&mask.narrow(0, 0, 1).unwrap())] {
-                let got = attention(&q, &k, &v, mask).unwrap();
-                let expected = reference::attention(&q, &k, &v, mask).unwrap();
-                let difference = (got - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-                assert!(difference < 1e-5, "{b} {t} {s}: {difference}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_query_in_the_graph_keeps_its_gradient() {
-        let case = Case::new(&[&[2, 4, 3, 6], &[2, 2, 3, 6], &[2, 2, 3, 6]]);
-        let mask = case.constant(&[1, 1, 3, 3]);
-        case.check(|t| attention(&t[0], &t[1], &t[2], Some(&mask)), |t| reference::attention(&t[0], &t[1], &t[2], Some(&mask)));
     }
 
     #[test]

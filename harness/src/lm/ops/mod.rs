@@ -9,7 +9,6 @@
 
 mod attention;
 mod cross_entropy;
-mod decode;
 mod head;
 mod heads;
 mod linear;
@@ -59,10 +58,10 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
     softmax::softmax(x)
 }
 
-/// Grouped-query attention. `q` is `[B, H, T, D]`, `k` and `v` are `[B, K, S, D]`, `mask` (added to the scores) `[1 or B, 1, T, S]`; the
+/// Grouped-query attention under any mask, composed of candle's operations: what other devices answer with. `q` is `[B, H, T, D]`, `k` and `v` are `[B, K, S, D]`, `mask` (added to the scores) `[1 or B, 1, T, S]`; the
 /// result is `[B, T, H * D]`.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    attention::attention(q, k, v, mask)
+    reference::attention(q, k, v, mask)
 }
 
 /// [`attention`] in which a query sees its own position and the earlier ones; the last query stands at the last key.
