@@ -218,14 +218,21 @@ unsafe fn compute<L: Lanes, B: Panel, const R: usize, const N: usize>(tile: &Til
     let rows: [*const f32; R] = std::array::from_fn(|i| tile.a.wrapping_add(i * tile.a_row));
     let step = tile.a_step;
     unsafe {
-        B::each::<L, N>(tile.b, tile.column, tile.depth, |k, b| {
-            for i in 0..R {
-                let a = L::splat(*rows[i].wrapping_add(k * step));
-                for v in 0..N {
-                    sums[i][v] = L::fma(a, b[v], sums[i][v]);
+        // A closure has no instruction set of its own: left out of line, every operation in it would become a call.
+        B::each::<L, N>(
+            tile.b,
+            tile.column,
+            tile.depth,
+            #[inline(always)]
+            |k, b| {
+                for i in 0..R {
+                    let a = L::splat(*rows[i].wrapping_add(k * step));
+                    for v in 0..N {
+                        sums[i][v] = L::fma(a, b[v], sums[i][v]);
+                    }
                 }
-            }
-        });
+            },
+        );
     }
     for (i, sums) in sums.iter().enumerate() {
         unsafe { store_row::<L, N>(tile.c.wrapping_add(i * tile.c_row), tile.cols, sums) };
