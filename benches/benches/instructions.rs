@@ -1,7 +1,7 @@
 //! Instructions of the hot functions, counted by callgrind: a number that no neighbour on the machine disturbs, for regressions too small to
 //! see in times. See `benches/README.md` for what it needs.
 //!
-//! All work runs on one thread, and hash tables are seeded alike, so a count repeats to the last instruction. Valgrind knows no AVX-512, so
+//! All work runs on one thread, and hash tables are seeded alike, so that counts of two runs can be compared. Valgrind knows no AVX-512, so
 //! what is counted are the AVX2 paths.
 #![expect(missing_docs, reason = "the macros make public items")]
 #![expect(unsafe_code, reason = "a C function is given another body")]
