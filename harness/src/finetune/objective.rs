@@ -28,14 +28,10 @@ pub trait Objective: Sync {
         batch: &MicroBatch,
         normaliser: f64,
         micro_step: Option<u64>,
-    ) -> std::result::Result<(f64, Gradients), TrainingError> {
-        autograd(self.loss(batch, normaliser, micro_step)?, parameters)
-    }
+    ) -> std::result::Result<(f64, Gradients), TrainingError>;
 
     /// [`Self::loss`] as a number, without dropout.
-    fn value(&self, batch: &MicroBatch, normaliser: f64) -> Result<f64> {
-        Ok(f64::from(self.loss(batch, normaliser, None)?.to_scalar::<f32>()?))
-    }
+    fn value(&self, batch: &MicroBatch, normaliser: f64) -> Result<f64>;
 
     /// Analytic operations of one forward and backward pass.
     fn flops(&self, batch: &MicroBatch) -> f64;

@@ -151,7 +151,12 @@ impl RunPlan {
     /// # Errors
     /// Failures while reading.
     pub fn load_model(&self) -> Result<LocalModel, ModelError> {
-        Ok(self.model.load(self.context_length, &self.device)?.with_form(self.spec.model.dtype.weight_form()))
+        let model = self.model.load(self.context_length, &self.device)?.with_form(self.spec.model.dtype.weight_form());
+        // Packed now, so that loading holds it and no answer does.
+        if model.ignores_batches() {
+            model.engine()?;
+        }
+        Ok(model)
     }
 
     /// Longest prompt that leaves room for an answer.

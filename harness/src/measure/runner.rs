@@ -417,7 +417,7 @@ fn new_manifest(request: &RunRequest) -> Manifest {
             architecture: plan.model.config().architecture.clone(),
             parameters: plan.model.config().parameter_count() as u64,
             context_length: plan.context_length,
-            // Of the f32 weights; corrected once they are packed.
+            // Of f32 weights; corrected when they are loaded and packed.
             weight_bytes: 4 * plan.model.config().parameter_count() as u64,
         },
         index: None,

@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{DType, Tensor};
 use ragft::kernel::WeightForm;
 use ragft::lm::decoder::Positions;
-use ragft::lm::{Generation, GenerationConfig, LanguageModel as _, LocalModel, Prompt};
+use ragft::lm::{Generation, LanguageModel as _, LocalModel, Prompt};
+use ragft_benches::model::forced;
 use serde_json::json;
 
 use crate::Settings;
@@ -29,7 +30,7 @@ pub fn serve(settings: &Settings, work: GenerateWork, channel: &mut Channel) -> 
     let mut next = Some(work);
     while let Some(work) = next {
         let prompts: Vec<Prompt> = tokens.rows(work.offset, work.batch, work.prompt).into_iter().map(prompt).collect();
-        let answers = model.generate(&prompts, None, &greedy(work.new))?;
+        let answers = model.generate(&prompts, None, &forced(work.new))?;
         let ids = answers.iter().map(ids).collect::<Result<Vec<_>>>()?;
         ensure!(ids.iter().all(|ids| ids.len() == work.new), "an answer has another length than the {} that were asked for", work.new);
         let first = answers.first().context("a batch of no prompts")?;
@@ -59,18 +60,6 @@ pub fn serve_logits(settings: &Settings, work: &LogitsWork, channel: &mut Channe
 
 fn prompt(tokens: Vec<u32>) -> Prompt {
     Prompt { tokens, stream: String::new() }
-}
-
-fn greedy(new: usize) -> GenerationConfig {
-    GenerationConfig {
-        max_new_tokens: new,
-        temperature: 0.0,
-        top_p: 1.0,
-        stop: Vec::new(),
-        seed: 0,
-        batch_size: usize::MAX,
-        forced_tokens: Some(new),
-    }
 }
 
 /// The models of these runs have a tokenizer that spells token 7 as `t7`, and no token that ends an answer: so the text tells the ids.
