@@ -1,7 +1,8 @@
 //! `--threads` rules every pool of the process. Read from `/proc`, so on Linux only.
 #![cfg(target_os = "linux")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,26 +11,33 @@ use assert_cmd::cargo::CommandCargoExt as _;
 
 use crate::sandbox::Sandbox;
 
-/// The most threads of each name that the process had at once; numbers at the end of names are left out.
+/// The most threads of each name that the process had at once; numbers at the end of names are left out. A thread bears its maker's name
+/// until it has set its own, so the last name that was seen of a thread is the one that counts.
 fn most_threads(child: &mut Child) -> BTreeMap<String, usize> {
     let tasks = format!("/proc/{}/task", child.id());
-    let mut most = BTreeMap::new();
-    let mut before: BTreeMap<String, usize> = BTreeMap::new();
+    let mut names: BTreeMap<OsString, String> = BTreeMap::new();
+    let mut samples: BTreeSet<BTreeSet<OsString>> = BTreeSet::new();
     while child.try_wait().unwrap().is_none() {
-        let mut now: BTreeMap<String, usize> = BTreeMap::new();
         let Ok(entries) = fs::read_dir(&tasks) else { break };
-        for name in entries.filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("comm")).ok()) {
-            *now.entry(name.trim_end().trim_end_matches(|c: char| c.is_ascii_digit()).to_owned()).or_default() += 1;
+        let mut alive = BTreeSet::new();
+        for entry in entries.flatten() {
+            let Ok(name) = fs::read_to_string(entry.path().join("comm")) else { continue };
+            names.insert(entry.file_name(), name.trim_end().trim_end_matches(|c: char| c.is_ascii_digit()).to_owned());
+            alive.insert(entry.file_name());
         }
-        // A thread bears its maker's name until it has set its own: what counts was there twice in a row.
-        for (name, count) in &now {
-            let top = most.entry(name.clone()).or_default();
-            *top = (*count).min(before.get(name).copied().unwrap_or(0)).max(*top);
-        }
-        before = now;
+        samples.insert(alive);
         std::thread::sleep(Duration::from_millis(2));
     }
     assert!(child.wait().unwrap().success());
+    let mut most: BTreeMap<String, usize> = BTreeMap::new();
+    for alive in samples {
+        let mut now: BTreeMap<&str, usize> = BTreeMap::new();
+        alive.iter().for_each(|thread| *now.entry(&names[thread]).or_default() += 1);
+        for (name, count) in now {
+            let top = most.entry(name.to_owned()).or_default();
+            *top = count.max(*top);
+        }
+    }
     most
 }
 
