@@ -159,7 +159,11 @@ impl<'a> Bench<'a> {
     }
 
     pub(super) fn query(&self, variant: VariantKind, index: usize) -> Result<Query, PromptError> {
-        self.query_with(&self.plan.dataset.test[index].question, self.picks(variant, index))
+        let mut query = self.query_with(&self.plan.dataset.test[index].question, self.picks(variant, index))?;
+        if variant.context() == ContextSource::Retrieved {
+            query.exact = self.retrieved[index].exact.iter().map(|hit| hit.chunk).collect();
+        }
+        Ok(query)
     }
 
     pub(super) fn query_with(&self, question: &str, picks: Vec<Pick>) -> Result<Query, PromptError> {

@@ -109,6 +109,7 @@ section!(
     /// `[finetune]`
     FinetuneSpec {
         method: FinetuneMethod,
+        examples: TrainingExamples,
         rank: usize,
         alpha: f64,
         dropout: f64,
@@ -197,6 +198,22 @@ choice!(
     /// `finetune.method`
     FinetuneMethod { Lora, Full }
 );
+choice!(
+    /// `finetune.examples`
+    TrainingExamples { Qa, Documents, Both }
+);
+
+impl TrainingExamples {
+    /// Labelled questions are among them.
+    pub fn has_labels(self) -> bool {
+        self != Self::Documents
+    }
+
+    /// The documents themselves are among them.
+    pub fn has_documents(self) -> bool {
+        self != Self::Qa
+    }
+}
 choice!(
     /// `finetune.target_modules`, by their names in weight files
     TargetModule { QProj, KProj, VProj, OProj, GateProj, UpProj, DownProj }

@@ -7,6 +7,7 @@
 pub mod column;
 mod frame;
 pub mod input;
+pub mod ladder;
 mod latency;
 pub mod metric;
 mod quality;

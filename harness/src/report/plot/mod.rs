@@ -3,6 +3,7 @@
 pub mod axis;
 mod cost;
 mod latency;
+mod pretraining;
 mod quality;
 pub mod render;
 pub mod scene;
@@ -15,6 +16,7 @@ use crate::cost::Ledger;
 use crate::report::ReportError;
 use crate::store::write_atomic;
 use crate::table::Tables;
+pub use pretraining::pretraining;
 use scene::Scene;
 
 /// A picture with what it says and what it was drawn from.
