@@ -30,6 +30,13 @@ pub const DIFFERENCE: &str = "difference";
 /// `higher`, `lower` or `no_difference_shown`, read off the interval.
 pub const VERDICT: &str = "verdict";
 
+/// `rung`: how far questions get; `cause`: why they were not answered exactly.
+pub const PART: &str = "part";
+/// Which rung or cause.
+pub const NAME: &str = "name";
+/// Questions, by the part of their rows; null where it does not apply.
+pub const COUNT: &str = "count";
+
 /// Part of a query whose time is meant.
 pub const STAGE: &str = "stage";
 /// Distinct questions behind the row.

@@ -6,7 +6,7 @@ use polars::prelude::{Column, CsvWriter, DataFrame, NamedFrom as _, ParquetWrite
 
 use super::column as name;
 use super::input::{CompactHit, Observation, RunData};
-use super::{ContrastRow, CostRow, LatencyRow, QualityRow, TableError};
+use super::{ContrastRow, CostRow, LadderRow, LatencyRow, QualityRow, TableError};
 use crate::store::row::Phase;
 use crate::store::write_atomic;
 
@@ -74,6 +74,16 @@ pub(super) fn contrasts(rows: &[ContrastRow]) -> DataFrame {
         name::N => row.difference.n as u64,
         name::N_FAILED => row.n_failed as u64,
         name::VERDICT => row.verdict(),
+    })
+}
+
+pub(super) fn ladder(rows: &[LadderRow]) -> DataFrame {
+    frame!(rows, row => {
+        name::VARIANT => row.variant.name(),
+        name::PART => row.part,
+        name::NAME => row.name,
+        name::COUNT => row.count,
+        name::N => row.n as u64,
     })
 }
 

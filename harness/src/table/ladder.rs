@@ -3,9 +3,9 @@
 //!
 //! Questions count that have an answer and relevance labels. With several seeds a question counts by the part of its rows.
 
-use super::Tables;
-use super::input::{Observation, RunData};
+use super::input::{CompactHit, Observation, RunData};
 use super::metric::{EXACT_RECALL, GROUNDED};
+use super::score::Scores;
 use crate::spec::{ContextSource, VariantKind};
 use crate::store::row::Phase;
 
@@ -128,14 +128,13 @@ pub struct LadderRow {
 }
 
 /// The ladder and the causes of every variant; empty if no question has an answer and relevance labels.
-pub fn ladder(tables: &Tables) -> Vec<LadderRow> {
-    let data = &tables.data;
+pub(super) fn ladder(data: &RunData, scores: &Scores) -> Vec<LadderRow> {
     let counted: Vec<bool> = data.samples.iter().map(|sample| sample.answerable && !sample.relevant.is_empty()).collect();
     let n = counted.iter().filter(|counted| **counted).count();
     if n == 0 {
         return Vec::new();
     }
-    let known = closed_book(tables, &counted);
+    let known = closed_book(scores, &counted);
     let mut rows = Vec::new();
     for variant in data.variants() {
         let walked = Walked::of(data, variant, &counted);
@@ -155,8 +154,8 @@ pub fn ladder(tables: &Tables) -> Vec<LadderRow> {
 }
 
 /// Questions that the baseline answers exactly.
-fn closed_book(tables: &Tables, counted: &[bool]) -> Option<f64> {
-    let column = tables.scores.column(VariantKind::Baseline, "exact_match")?;
+fn closed_book(scores: &Scores, counted: &[bool]) -> Option<f64> {
+    let column = scores.column(VariantKind::Baseline, "exact_match")?;
     let scores = column.iter().zip(counted).filter(|(_, counted)| **counted);
     Some(scores.filter_map(|(scored, _)| scored.map(|scored| scored.value)).sum())
 }
@@ -212,7 +211,7 @@ fn steps(data: &RunData, row: &Observation, weight: f64) -> Steps {
     let relevant: Vec<u32> = data.samples[row.sample].relevant.iter().filter_map(|id| data.ids.find(id)).collect();
     let context = row.variant.context();
     let searched = context == ContextSource::Retrieved;
-    let is_relevant = |hit: &&super::input::CompactHit| relevant.contains(&hit.document);
+    let is_relevant = |hit: &&CompactHit| relevant.contains(&hit.document);
     let found_exact = score(&format!("{EXACT_RECALL}_at_{}", data.manifest.spec.retrieval.top_k)).map(|recall| recall > 0.0);
     let found = searched.then(|| row.hits.iter().any(|hit| is_relevant(&hit)));
     let in_prompt = (context != ContextSource::None).then(|| row.hits.iter().filter(is_relevant).any(|hit| hit.in_prompt));

@@ -7,7 +7,7 @@
 pub mod column;
 mod frame;
 pub mod input;
-pub mod ladder;
+mod ladder;
 mod latency;
 pub mod metric;
 mod quality;
@@ -27,6 +27,7 @@ use crate::store::manifest::Manifest;
 
 use frame::Form;
 pub use input::{Observation, RunData};
+pub use ladder::{Cause, LadderRow, Rung};
 pub use latency::{LatencyRow, Stage, milliseconds};
 pub use metric::{Direction, Kind, Metric};
 pub use quality::{ALL, ContrastRow, QualityRow};
@@ -155,6 +156,8 @@ pub struct Tables {
     pub contrasts: Vec<ContrastRow>,
     /// Times by variant and stage.
     pub latency: Vec<LatencyRow>,
+    /// How far questions get, and why not further.
+    pub ladder: Vec<LadderRow>,
 }
 
 impl Tables {
@@ -181,6 +184,11 @@ impl Tables {
     /// One cell of the quality table; nothing if it was not measured.
     pub fn quality_of(&self, variant: VariantKind, slice: &str, metric: &str) -> Option<&QualityRow> {
         self.quality.iter().find(|row| row.variant == variant && row.slice == slice && row.metric.id == metric)
+    }
+
+    /// One line of the ladder; nothing if the variant has no such rung, or no question counts.
+    pub fn ladder_of(&self, variant: VariantKind, name: &str) -> Option<f64> {
+        self.ladder.iter().find(|row| row.variant == variant && row.name == name)?.count
     }
 
     /// One line of the latency table; nothing if it was not measured.
@@ -217,7 +225,8 @@ pub fn read(run: &Path) -> Result<Tables, TableError> {
     let quality = quality::quality(&data, &scores, &slices);
     let contrasts = quality::contrasts(&data, &scores, &slices);
     let latency = latency::latency(&data);
-    Ok(Tables { data, scores, quality, contrasts, latency })
+    let ladder = ladder::ladder(&data, &scores);
+    Ok(Tables { data, scores, quality, contrasts, latency, ladder })
 }
 
 /// A variant without a row for every test question was interrupted; its means are over fewer questions than the others'.
@@ -241,6 +250,7 @@ pub fn write_tables(run: &Path) -> Result<Tables, TableError> {
     frame::write(&folder, "training", Form::Parquet, frame::training(&tables.data))?;
     frame::write(&folder, "quality", Form::ParquetAndCsv, frame::quality(&tables.quality))?;
     frame::write(&folder, "contrasts", Form::ParquetAndCsv, frame::contrasts(&tables.contrasts))?;
+    frame::write(&folder, "ladder", Form::ParquetAndCsv, frame::ladder(&tables.ladder))?;
     frame::write(&folder, "latency", Form::ParquetAndCsv, frame::latency(&tables.latency))?;
     Ok(tables)
 }

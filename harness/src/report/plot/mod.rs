@@ -2,6 +2,7 @@
 
 pub mod axis;
 mod cost;
+mod ladder;
 mod latency;
 mod pretraining;
 mod quality;
@@ -61,6 +62,7 @@ pub fn figures(tables: &Tables, ledger: &Ledger) -> Vec<Figure> {
         quality::accuracy(tables),
         quality::slices(tables),
         quality::tradeoff(tables),
+        ladder::causes(tables),
         latency::ecdf(tables),
         latency::stages(tables),
         cost::over_queries(tables, ledger),

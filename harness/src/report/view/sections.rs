@@ -7,7 +7,7 @@ use crate::report::format;
 use crate::report::plot::Figure;
 use crate::report::slices::{self, SliceName};
 use crate::spec::VariantKind;
-use crate::table::{ALL, CostPhase, Kind, Metric, QualityRow, Stage, Tables};
+use crate::table::{ALL, CostPhase, Kind, Metric, QualityRow, Rung, Stage, Tables};
 
 /// All sections that the run has data for.
 pub(super) fn all(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> Vec<Section> {
@@ -15,6 +15,7 @@ pub(super) fn all(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> Vec<S
         square(tables),
         effects(tables),
         quality(tables),
+        losses(tables),
         retrieval(tables),
         latency(tables),
         cost(tables, ledger),
@@ -35,6 +36,7 @@ fn figure_names(section: &str) -> &'static [&'static str] {
     match section {
         "square" => &["accuracy"],
         "quality" => &["slices"],
+        "losses" => &["causes"],
         "latency" => &["latency", "stages", "tradeoff"],
         "cost" => &["cost"],
         "training" => &["training"],
@@ -182,10 +184,111 @@ fn slice_grid<'a>(tables: &Tables, metric: &Metric, caption: String, slices: imp
     Grid { caption, header, rows: slices.map(row).collect(), place }
 }
 
+/// How far questions get with each variant, and what fine-tuning keeps and loses of what the base model knew.
+fn losses(tables: &Tables) -> Option<Section> {
+    let mut grids: Vec<Grid> = [ladder(tables), flips(tables), forgetting(tables)].into_iter().flatten().collect();
+    if grids.is_empty() {
+        return None;
+    }
+    let mut text = Vec::new();
+    if let Some(first) = tables.ladder.first() {
+        text.push(format!(
+            "The ladder counts the {} questions that have an answer and relevance labels, the same for every variant. “Used” means that the \
+             answer stands in a passage of the prompt, “right” that it holds a reference, “well-formed” that it is one.",
+            format::count(first.n as f64)
+        ));
+    }
+    grids.iter_mut().for_each(|grid| grid.rows.retain(|row| row.len() > 1));
+    Some(section("losses", "Where answers are lost", false, text, grids))
+}
+
+fn ladder(tables: &Tables) -> Option<Grid> {
+    let n = tables.ladder.first()?.n as f64;
+    let names = ["known without passages", "in the corpus", "exact search finds it", "the index finds it", "in the prompt", "used", "right", "well-formed"];
+    let row = |variant: &VariantKind| {
+        let cell = |rung: &Rung| {
+            tables.ladder_of(*variant, rung.name()).map_or_else(
+                || Entry::new("–"),
+                |count| Entry::with(format!("{:.1}", 100.0 * count / n), format!("({})", format::count(count.round()))),
+            )
+        };
+        std::iter::once(Entry::new(variant.name())).chain(Rung::ALL.iter().map(cell)).collect()
+    };
+    Some(Grid {
+        caption: "How far questions get, %; – where the variant has no such step".to_owned(),
+        header: std::iter::once("variant").chain(names).map(str::to_owned).collect(),
+        rows: tables.variants().iter().map(row).collect(),
+        place: Place::Page,
+    })
+}
+
+/// Parts of the leading metric's score that two columns share, lose and gain, over the samples that both have.
+struct Flips {
+    both: f64,
+    lost: f64,
+    gained: f64,
+    n: usize,
+}
+
+impl Flips {
+    fn between(tables: &Tables, before: VariantKind, after: VariantKind, metric: &Metric, slice: Option<&str>) -> Option<Self> {
+        let (before, after) = (tables.scores.column(before, &metric.id)?, tables.scores.column(after, &metric.id)?);
+        let mut flips = Self { both: 0.0, lost: 0.0, gained: 0.0, n: 0 };
+        for (index, sample) in tables.data.samples.iter().enumerate() {
+            let inside = slice.is_none_or(|slice| sample.slices.iter().any(|(tag, value)| format!("{tag}={value}") == slice));
+            let (Some(before), Some(after), true) = (before[index], after[index], inside) else { continue };
+            flips.both += before.value.min(after.value);
+            flips.lost += (before.value - after.value).max(0.0);
+            flips.gained += (after.value - before.value).max(0.0);
+            flips.n += 1;
+        }
+        (flips.n > 0).then_some(flips)
+    }
+}
+
+/// Every variant against the baseline, question by question.
+fn flips(tables: &Tables) -> Option<Grid> {
+    let metric = tables.primary().filter(|metric| metric.unit == "share")?;
+    let row = |variant: VariantKind| {
+        let flips = Flips::between(tables, VariantKind::Baseline, variant, metric, None)?;
+        let cell = |value: f64| Entry::with(format::count(value.round()), format!("({:.1}%)", 100.0 * value / flips.n as f64));
+        let neither = flips.n as f64 - flips.both - flips.lost - flips.gained;
+        Some(vec![Entry::new(variant.name()), cell(flips.both), cell(flips.lost), cell(flips.gained), cell(neither)])
+    };
+    let others = tables.variants().into_iter().filter(|variant| *variant != VariantKind::Baseline);
+    let rows: Vec<Vec<Entry>> = others.filter_map(row).collect();
+    (!rows.is_empty()).then(|| Grid {
+        caption: format!("Against the baseline, question by question ({})", metric.label()),
+        header: ["variant", "right in both", "lost", "gained", "wrong in both"].map(str::to_owned).to_vec(),
+        rows,
+        place: Place::Page,
+    })
+}
+
+/// What the tuned weights still know of what the base weights knew, without passages, by slice.
+fn forgetting(tables: &Tables) -> Option<Grid> {
+    let metric = tables.primary().filter(|metric| metric.unit == "share")?;
+    let slices: Vec<String> = slices::narrow(tables).into_iter().flat_map(|name| name.slices).collect();
+    let row = |slice: Option<&str>| {
+        let flips = Flips::between(tables, VariantKind::Baseline, VariantKind::Finetuned, metric, slice)?;
+        let (before, after) = (flips.both + flips.lost, flips.both + flips.gained);
+        let share = |value: f64| Entry::with(format!("{:.1}", 100.0 * value / flips.n as f64), format!("({})", format::count(value.round())));
+        let kept = if before > 0.0 { Entry::new(format!("{:.0}%", 100.0 * flips.both / before)) } else { Entry::new("–") };
+        Some(vec![Entry::new(slice.unwrap_or(ALL)), Entry::new(format::count(flips.n as f64)), share(before), share(after), kept])
+    };
+    let rows: Vec<Vec<Entry>> = std::iter::once(None).chain(slices.iter().map(|slice| Some(slice.as_str()))).filter_map(row).collect();
+    (!rows.is_empty()).then(|| Grid {
+        caption: format!("Does fine-tuning forget? {} without passages, %, before and after tuning", format::sentence(&metric.label())),
+        header: ["slice", "n", "before", "after", "of those right before, still right"].map(str::to_owned).to_vec(),
+        rows,
+        place: Place::Page,
+    })
+}
+
 /// What retrieval found, and what the index lost against exact search.
 fn retrieval(tables: &Tables) -> Option<Section> {
     let is_about_passages =
-        |metric: &&Metric| metric.kind == Kind::Retrieval || metric.id.starts_with("ann_recall") || metric.id == "context_cut";
+        |metric: &&Metric| metric.kind == Kind::Retrieval || metric.id.starts_with("ann_recall") || ["grounded", "context_cut"].contains(&metric.id.as_str());
     let metrics: Vec<&Metric> = tables.scores.metrics.iter().filter(is_about_passages).collect();
     let with_passages: Vec<VariantKind> = tables
         .variants()
