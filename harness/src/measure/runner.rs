@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::accuracy::AnswerCache;
+use rayon::prelude::*;
+
+use super::accuracy::{AnswerCache, Prompts};
 use super::events::{Listener, RunEvent};
 use super::hash::result_hash;
 use super::plan::{PlanError, RunPlan, adapter_name};
@@ -23,7 +25,7 @@ use crate::store::journal::Journal;
 use crate::store::manifest::{DatasetRecord, Manifest, ModelRecord, PhaseRecord};
 use crate::store::row::{JournalRow, Phase};
 use crate::store::{RunFolder, StoreError, write_jsonl};
-use crate::variant::given_passages;
+use crate::variant::Passages;
 use crate::variant::prompt::PromptError;
 
 /// Why a run did not end with results.
@@ -113,6 +115,7 @@ pub struct Bench<'a> {
     pub(super) tuned: &'a BTreeMap<(bool, u64), LocalModel>,
     pub(super) retriever: Option<&'a Retriever>,
     pub(super) retrieved: &'a [Retrieved],
+    pub(super) passages: Passages<'a>,
     pub(super) interrupt: &'a AtomicBool,
 }
 
@@ -149,13 +152,21 @@ impl<'a> Bench<'a> {
         match (variant.context(), self.retriever) {
             (ContextSource::None, _) | (_, None) => Vec::new(),
             (ContextSource::Retrieved, _) => picks_of(&self.retrieved[index]),
-            (source, Some(retriever)) => {
-                let document_of: Vec<&str> = retriever.chunks().iter().map(|chunk| chunk.document_id.as_str()).collect();
+            (source, Some(_)) => {
                 let spec = &self.plan.spec;
-                let given = given_passages(source, &sample.relevant, &document_of, spec.retrieval.top_k, spec.seeds[0], &sample.id);
+                let given = match source {
+                    ContextSource::Gold => self.passages.gold(&sample.relevant, spec.retrieval.top_k),
+                    _ => self.passages.random(&sample.relevant, spec.retrieval.top_k, spec.seeds[0], &sample.id),
+                };
                 given.into_iter().map(|chunk| Pick { chunk, score: 0.0, in_exact: None }).collect()
             }
         }
+    }
+
+    /// The queries of all samples, in their order.
+    pub(super) fn queries(&self, variant: VariantKind) -> Vec<Result<Query, String>> {
+        let query = |index| self.query(variant, index).map_err(|error: PromptError| error.to_string());
+        (0..self.plan.dataset.test.len()).into_par_iter().map(query).collect()
     }
 
     pub(super) fn query(&self, variant: VariantKind, index: usize) -> Result<Query, PromptError> {
@@ -230,7 +241,7 @@ fn phase<T>(manifest: &mut Manifest, name: &str, work: impl FnOnce() -> Result<T
             record.cpu_seconds += cpu_seconds;
             record.peak_memory_bytes = record.peak_memory_bytes.max(peak_memory_bytes);
         }
-        None => manifest.phases.push(PhaseRecord { name: name.to_owned(), seconds, cpu_seconds, peak_memory_bytes }),
+        None => manifest.phases.push(PhaseRecord { name: name.to_owned(), seconds, cpu_seconds, peak_memory_bytes, overhead_seconds: None }),
     }
     result
 }
@@ -299,7 +310,11 @@ fn measure(
 
     let mut adapters = Adapters::new();
     if !plan.spec.adapters().is_empty() {
+        let watch = Stopwatch::start();
         let trained = phase(manifest, "train", || training::train_all(plan, folder, &model, retriever, request.interrupt, listener))?;
+        let stepping: f64 = trained.records.iter().map(|record| record.seconds).sum();
+        // Adapters that were loaded took their time in an earlier stretch.
+        add_overhead(manifest, "train", watch.elapsed().as_secs_f64() - stepping);
         adapters = trained.adapters;
         for (kind, seed, hash) in trained.hashes {
             manifest.hashes.insert(format!("adapter/{}", adapter_name(kind, seed)), hash);
@@ -316,20 +331,28 @@ fn measure(
         tuned: &tuned,
         retriever,
         retrieved: index.as_ref().map_or(&[], |(_, found)| found.as_slice()),
+        passages: retriever.map_or_else(Passages::default, |retriever| {
+            Passages::new(retriever.chunks().iter().map(|chunk| chunk.document_id.as_str()))
+        }),
         interrupt: request.interrupt,
     };
     write_passages(folder, &bench)?;
 
-    phase(manifest, "accuracy", || {
+    let watch = Stopwatch::start();
+    let model_seconds = phase(manifest, "accuracy", || {
         let mut answers = AnswerCache::default();
+        let mut prompts = Prompts::new(&plan.spec.variants);
         for &variant in &plan.spec.variants {
             for &seed in plan.seeds(variant) {
                 let done = done_samples(rows, variant, seed);
-                rows.extend(accuracy::run(&bench, variant, seed, &done, &mut answers, journal, listener)?);
+                let queries = prompts.of(&bench, variant);
+                rows.extend(accuracy::run(&bench, (variant, seed), &queries, &done, &mut answers, journal, listener)?);
             }
+            prompts.done_with(variant);
         }
-        Ok(())
+        Ok(answers.model_seconds())
     })?;
+    add_overhead(manifest, "accuracy", watch.elapsed().as_secs_f64() - model_seconds);
     folder.write_manifest(manifest)?;
 
     if plan.spec.measure.noise_samples > 0 && manifest.noise.is_empty() {
@@ -347,6 +370,13 @@ fn measure(
         })?;
     }
     Ok(())
+}
+
+/// Notes what a phase took beside model and embedder; stretches of an interrupted run add up.
+fn add_overhead(manifest: &mut Manifest, name: &str, seconds: f64) {
+    if let Some(record) = manifest.phases.iter_mut().find(|record| record.name == name) {
+        *record.overhead_seconds.get_or_insert(0.0) += seconds.max(0.0);
+    }
 }
 
 fn stop_if(interrupt: &AtomicBool) -> Result<(), RunError> {

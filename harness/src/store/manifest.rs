@@ -196,4 +196,7 @@ pub struct PhaseRecord {
     pub cpu_seconds: f64,
     /// Peak resident memory of the process when it ended, where the system tells.
     pub peak_memory_bytes: Option<u64>,
+    /// The part of `seconds` that is neither model nor embedder: prompts, scores, rows; where it is told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overhead_seconds: Option<f64>,
 }

@@ -7,3 +7,4 @@ mod quickstart;
 mod sandbox;
 mod threads;
 mod tidy;
+mod world;
