@@ -29,6 +29,8 @@ pub mod table;
 
 pub mod cost;
 
+pub mod claim;
+
 pub mod report;
 
 pub mod cli;

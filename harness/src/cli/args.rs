@@ -41,7 +41,7 @@ pub enum Command {
     /// Check a spec and say what would run, how many tokens, and about how long it takes
     Plan(PlanArgs),
     /// Make the tables, figures and reports of a run folder again
-    Report(FolderArgs),
+    Report(ReportArgs),
     /// Put runs side by side
     Compare(CompareArgs),
     /// Show one question of a run: passages, prompts, every variant's answer and scores
@@ -94,11 +94,14 @@ pub struct PlanArgs {
     pub spec: SpecArgs,
 }
 
-/// A run folder.
+/// `ragft report`
 #[derive(Debug, Args)]
-pub struct FolderArgs {
+pub struct ReportArgs {
     /// Run folder
     pub run: PathBuf,
+    /// Claims to judge in place of the built-in ones; kept in the folder as `claims.toml`
+    #[arg(long, value_name = "FILE")]
+    pub claims: Option<PathBuf>,
 }
 
 /// `ragft compare`

@@ -37,6 +37,19 @@ pub const NAME: &str = "name";
 /// Questions, by the part of their rows; null where it does not apply.
 pub const COUNT: &str = "count";
 
+/// Id of a claim.
+pub const CLAIM: &str = "claim";
+/// The claim in words.
+pub const TITLE: &str = "title";
+/// What a test compares.
+pub const TEST: &str = "test";
+/// What it predicts.
+pub const PREDICTED: &str = "predicted";
+/// What the run says about the test alone.
+pub const TEST_VERDICT: &str = "test_verdict";
+/// What to know of the row.
+pub const NOTE: &str = "note";
+
 /// Part of a query whose time is meant.
 pub const STAGE: &str = "stage";
 /// Distinct questions behind the row.

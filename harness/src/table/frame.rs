@@ -6,7 +6,7 @@ use polars::prelude::{Column, CsvWriter, DataFrame, NamedFrom as _, ParquetWrite
 
 use super::column as name;
 use super::input::{CompactHit, Observation, RunData};
-use super::{ContrastRow, CostRow, LadderRow, LatencyRow, QualityRow, TableError};
+use super::{ClaimRow, ContrastRow, CostRow, LadderRow, LatencyRow, QualityRow, TableError};
 use crate::store::row::Phase;
 use crate::store::write_atomic;
 
@@ -84,6 +84,22 @@ pub(super) fn ladder(rows: &[LadderRow]) -> DataFrame {
         name::NAME => row.name,
         name::COUNT => row.count,
         name::N => row.n as u64,
+    })
+}
+
+pub(super) fn claims(rows: &[ClaimRow]) -> DataFrame {
+    frame!(rows, row => {
+        name::CLAIM => row.claim.as_str(),
+        name::TITLE => row.title.as_str(),
+        name::VERDICT => row.verdict,
+        name::TEST => row.test.as_str(),
+        name::PREDICTED => row.predicted.as_str(),
+        name::POINT => row.figure.map(|figure| figure.point),
+        name::CI_LOW => row.figure.map(|figure| figure.ci_low),
+        name::CI_HIGH => row.figure.map(|figure| figure.ci_high),
+        name::UNIT => row.unit,
+        name::TEST_VERDICT => row.test_verdict,
+        name::NOTE => row.note.as_str(),
     })
 }
 

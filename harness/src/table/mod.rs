@@ -143,6 +143,29 @@ pub struct CostRow {
     pub source: CostSource,
 }
 
+/// One line of the claims: a test of a claim.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimRow {
+    /// Id of the claim.
+    pub claim: String,
+    /// The claim in words.
+    pub title: String,
+    /// What the run says about the whole claim.
+    pub verdict: &'static str,
+    /// What this test compares.
+    pub test: String,
+    /// What it predicts.
+    pub predicted: String,
+    /// What was found, in `unit`.
+    pub figure: Option<Estimate>,
+    /// `points` or `ratio`.
+    pub unit: &'static str,
+    /// What the run says about this test.
+    pub test_verdict: &'static str,
+    /// Why it could not be tested, or what to know of it.
+    pub note: String,
+}
+
 /// The typed rows of a run, and the data that they were made from.
 #[derive(Debug, Clone)]
 pub struct Tables {
@@ -184,6 +207,12 @@ impl Tables {
     /// One cell of the quality table; nothing if it was not measured.
     pub fn quality_of(&self, variant: VariantKind, slice: &str, metric: &str) -> Option<&QualityRow> {
         self.quality.iter().find(|row| row.variant == variant && row.slice == slice && row.metric.id == metric)
+    }
+
+    /// The paired difference of any two variants, left minus right, in a slice; nothing where no question has both scores. The declared
+    /// differences are in `contrasts`.
+    pub fn difference(&self, left: VariantKind, right: VariantKind, slice: &str, metric: &Metric) -> Option<Estimate> {
+        quality::difference(&self.data, &self.scores, (left, right), slice, metric)
     }
 
     /// One line of the ladder; nothing if the variant has no such rung, or no question counts.
@@ -253,6 +282,11 @@ pub fn write_tables(run: &Path) -> Result<Tables, TableError> {
     frame::write(&folder, "ladder", Form::ParquetAndCsv, frame::ladder(&tables.ladder))?;
     frame::write(&folder, "latency", Form::ParquetAndCsv, frame::latency(&tables.latency))?;
     Ok(tables)
+}
+
+/// Writes `tables/claims`.
+pub fn write_claims(run: &Path, rows: &[ClaimRow]) -> Result<(), TableError> {
+    frame::write(&run.join(FOLDER), "claims", Form::ParquetAndCsv, frame::claims(rows))
 }
 
 /// Writes `tables/cost`.

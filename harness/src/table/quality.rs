@@ -159,6 +159,19 @@ pub(super) fn contrasts(data: &RunData, scores: &Scores, slices: &[Slice]) -> Ve
     rows
 }
 
+/// The paired difference of any two variants in a slice; nothing where no sample has both scores.
+pub(super) fn difference(
+    data: &RunData,
+    scores: &Scores,
+    (left, right): (VariantKind, VariantKind),
+    slice: &str,
+    metric: &Metric,
+) -> Option<Estimate> {
+    let (name, members) = members(data).into_iter().find(|(name, _)| name == slice)?;
+    let column = combine(scores, metric, &[(left, 1.0), (right, -1.0)])?;
+    Slice::of(data, name, members).mean(&column, false).map(|(estimate, _)| estimate)
+}
+
 /// The signed sum of the variants' scores, on samples that all of them have.
 fn combine(scores: &Scores, metric: &Metric, terms: &[(VariantKind, f64)]) -> Option<Column> {
     let columns: Option<Vec<(&Column, f64)>> =

@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["measure"],
     &["table"],
     &["cost"],
+    &["claim"],
     &["report"],
     &["cli"],
 ];

@@ -1,7 +1,9 @@
 //! The sections of the report, in order.
 
+use super::claims::section_of;
 use super::headline::{interval, pair};
 use super::{Entry, FigureRef, Grid, Place, Section};
+use crate::claim::ClaimCard;
 use crate::cost::{Currency, Ledger, TOTAL_FLOPS, TOTAL_MONEY, TOTAL_SECONDS};
 use crate::report::format;
 use crate::report::plot::Figure;
@@ -10,10 +12,11 @@ use crate::spec::VariantKind;
 use crate::table::{ALL, CostPhase, Kind, Metric, QualityRow, Rung, Stage, Tables};
 
 /// All sections that the run has data for.
-pub(super) fn all(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> Vec<Section> {
+pub(super) fn all(tables: &Tables, ledger: &Ledger, claims: &[ClaimCard], figures: &[Figure]) -> Vec<Section> {
     let sections = [
         square(tables),
         effects(tables),
+        section_of(claims),
         quality(tables),
         losses(tables),
         retrieval(tables),
@@ -44,7 +47,7 @@ fn figure_names(section: &str) -> &'static [&'static str] {
     }
 }
 
-fn section(id: &'static str, title: &'static str, is_short: bool, paragraphs: Vec<String>, tables: Vec<Grid>) -> Section {
+pub(super) fn section(id: &'static str, title: &'static str, is_short: bool, paragraphs: Vec<String>, tables: Vec<Grid>) -> Section {
     Section { id, title, paragraphs, tables, figures: Vec::new(), is_short }
 }
 
