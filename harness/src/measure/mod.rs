@@ -5,6 +5,7 @@
 //! [`events::RunEvent`]. Nothing after this module loads a model.
 
 pub mod accuracy;
+pub mod audit;
 pub mod counters;
 pub mod events;
 pub mod hash;

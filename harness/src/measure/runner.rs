@@ -12,7 +12,7 @@ use super::hash::result_hash;
 use super::plan::{PlanError, RunPlan, adapter_name};
 use super::query::{Pick, Query, RowContext, picks_of};
 use super::training::{self, Adapters};
-use super::{accuracy, counters, latency, noise};
+use super::{accuracy, audit, counters, latency, noise};
 use crate::clock::Stopwatch;
 use crate::diagnostic::{Blame, Hint};
 use crate::finetune::{TrainingError, TunedWeights};
@@ -175,6 +175,17 @@ impl<'a> Bench<'a> {
             query.exact = self.retrieved[index].exact.iter().map(|hit| hit.chunk).collect();
         }
         Ok(query)
+    }
+
+    /// Title and text of a passage.
+    pub(super) fn passage(&self, pick: &Pick) -> [&str; 2] {
+        let chunk = &self.retriever.expect("there are no passages without an index").chunks()[pick.chunk];
+        [&chunk.title, &chunk.text]
+    }
+
+    /// Id of a passage's document.
+    pub(super) fn document(&self, pick: &Pick) -> &str {
+        &self.retriever.expect("there are no passages without an index").chunks()[pick.chunk].document_id
     }
 
     pub(super) fn query_with(&self, question: &str, picks: Vec<Pick>) -> Result<Query, PromptError> {
@@ -357,6 +368,12 @@ fn measure(
 
     if plan.spec.measure.noise_samples > 0 && manifest.noise.is_empty() {
         manifest.noise = phase(manifest, "noise", || noise::run(&bench, rows, listener))?;
+        folder.write_manifest(manifest)?;
+    }
+
+    if plan.spec.measure.audit_samples > 0 && !folder.audit().is_file() {
+        let audited = phase(manifest, "audit", || audit::run(&bench, rows, listener))?;
+        write_jsonl(&folder.audit(), &audited)?;
         folder.write_manifest(manifest)?;
     }
 

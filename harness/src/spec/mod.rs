@@ -146,6 +146,7 @@ section!(
         latency_repeats: u32,
         warmup: usize,
         noise_samples: usize,
+        audit_samples: usize,
         bootstrap_resamples: usize,
         confidence: f64,
     }

@@ -155,6 +155,11 @@ impl RunFolder {
         self.0.join("journal.jsonl")
     }
 
+    /// `audit.jsonl`.
+    pub fn audit(&self) -> PathBuf {
+        self.0.join("audit.jsonl")
+    }
+
     /// `training.jsonl`.
     pub fn training(&self) -> PathBuf {
         self.0.join("training.jsonl")

@@ -50,6 +50,30 @@ pub struct StageNs {
     pub decode: u64,
 }
 
+/// What the explanation audit found about one answer; a line of `audit.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// Name of the variant.
+    pub variant: String,
+    /// Training seed.
+    pub seed: u64,
+    /// The question.
+    pub sample_id: String,
+    /// Ranks (from 1) of the passages without which the answer is another one.
+    pub influential: Vec<u32>,
+    /// The answer is another one with the adapter switched off; nothing for base weights.
+    pub adapter_changes_answer: Option<bool>,
+    /// Training questions nearest to the question, where the adapter changes the answer.
+    pub nearest_training: Vec<String>,
+    /// 1 if the answer stands in evidence whose absence changes it, else 0; nothing for an answer that abstains, or where no evidence could
+    /// be looked for.
+    pub explained: Option<f64>,
+    /// Of the influential passages, the part that is relevant.
+    pub citation_precision: Option<f64>,
+    /// Of the relevant passages in the prompt, the part that is influential.
+    pub citation_recall: Option<f64>,
+}
+
 /// One observation: a variant answered a sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JournalRow {

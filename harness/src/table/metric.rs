@@ -54,6 +54,14 @@ pub const ANN_RECALL: &str = "ann_recall";
 pub const EXACT_RECALL: &str = "exact_recall";
 /// Share of answers that stand in a passage of the prompt, of those that say anything.
 pub const GROUNDED: &str = "grounded";
+/// Share of answers that stand in evidence whose absence changes them.
+pub const EXPLAINED: &str = "explained";
+/// Of the passages that change the answer, the part that is relevant.
+pub const CITATION_PRECISION: &str = "citation_precision";
+/// Of the relevant passages in the prompt, the part that changes the answer.
+pub const CITATION_RECALL: &str = "citation_recall";
+/// What is counted and not scored, in the order of tables.
+const DIAGNOSTICS: [&str; 7] = [ANN_RECALL, GROUNDED, EXPLAINED, CITATION_PRECISION, CITATION_RECALL, CONTEXT_CUT, ANSWER_CUT];
 /// Share of questions whose passages did not all fit into the prompt.
 pub const CONTEXT_CUT: &str = "context_cut";
 /// Share of answers that ended at the token limit.
@@ -76,7 +84,7 @@ impl Metric {
         let position = match self.kind {
             Kind::Answer => known(&ANSWER_ORDER),
             Kind::Retrieval => known(&RETRIEVAL_PREFIXES),
-            Kind::Diagnostic => known(&[ANN_RECALL, GROUNDED, CONTEXT_CUT, ANSWER_CUT]),
+            Kind::Diagnostic => known(&DIAGNOSTICS),
         };
         (self.kind, position, &self.id)
     }
@@ -108,7 +116,7 @@ impl Metric {
 
 fn kind(id: &str) -> Kind {
     let is_part = |prefix: &&str| id.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("_at_"));
-    if id.starts_with(ANN_RECALL) || [GROUNDED, CONTEXT_CUT, ANSWER_CUT].contains(&id) {
+    if id.starts_with(ANN_RECALL) || DIAGNOSTICS.contains(&id) {
         Kind::Diagnostic
     } else if RETRIEVAL_PREFIXES.iter().any(is_part) {
         Kind::Retrieval

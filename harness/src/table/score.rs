@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::input::{Observation, RunData};
-use super::metric::{ANN_RECALL, ANSWER_CUT, CONTEXT_CUT, Kind, Metric};
+use super::metric::{ANN_RECALL, ANSWER_CUT, CITATION_PRECISION, CITATION_RECALL, CONTEXT_CUT, EXPLAINED, Kind, Metric};
 use crate::spec::{ContextSource, VariantKind};
-use crate::store::row::Phase;
+use crate::store::row::{AuditRow, Phase};
 
 /// A sample's score under one metric.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,6 +47,7 @@ impl Scores {
                 insert_if_measured(&mut columns, variant, &id, column);
             }
         }
+        audited(data, &mut columns);
         let ids: BTreeSet<&str> = columns.keys().map(|(_, id)| id.as_str()).collect();
         let mut metrics: Vec<Metric> = ids.into_iter().map(Metric::of).collect();
         metrics.sort_by(|left, right| left.order().cmp(&right.order()));
@@ -67,6 +68,24 @@ impl Scores {
 fn insert_if_measured(columns: &mut BTreeMap<(VariantKind, String), Column>, variant: VariantKind, id: &str, column: Column) {
     if column.iter().any(Option::is_some) {
         columns.insert((variant, id.to_owned()), column);
+    }
+}
+
+/// What the explanation audit found, on the questions that it looked at.
+fn audited(data: &RunData, columns: &mut BTreeMap<(VariantKind, String), Column>) {
+    let by_id: BTreeMap<&str, usize> = data.samples.iter().enumerate().map(|(index, sample)| (sample.id.as_str(), index)).collect();
+    let metrics: [(&str, fn(&AuditRow) -> Option<f64>); 3] =
+        [(EXPLAINED, |row| row.explained), (CITATION_PRECISION, |row| row.citation_precision), (CITATION_RECALL, |row| row.citation_recall)];
+    for variant in data.variants() {
+        for (id, of) in metrics {
+            let mut column: Column = vec![None; data.samples.len()];
+            for row in data.audit.iter().filter(|row| row.variant == variant.name()) {
+                if let Some(&index) = by_id.get(row.sample_id.as_str()) {
+                    column[index] = of(row).map(|value| Scored { value, failed: false });
+                }
+            }
+            insert_if_measured(columns, variant, id, column);
+        }
     }
 }
 

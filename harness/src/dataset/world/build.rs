@@ -98,7 +98,7 @@ fn draw_entities(config: &WorldConfig) -> Vec<Entity> {
 
 /// Roles with the number of their entities and what pre-training shows of them, in the world's order.
 fn roles(config: &WorldConfig) -> Vec<(Role, usize, Exposure)> {
-    let asked = Exposure { count: 100, wording: Wording::Asked };
+    let asked = Exposure { count: 50, wording: Wording::Asked };
     let cells = EXPOSURES.into_iter().zip(config.known_test);
     let known = cells.flat_map(|(count, entities)| Wording::ALL.map(|wording| (Role::KnownTest, entities, Exposure { count, wording })));
     let others = [

@@ -14,9 +14,9 @@ pub struct WorldConfig {
     /// Entities whose facts are in pre-training and asked about in the test split: so many for each number of exposures in
     /// [`EXPOSURES`] and each way of wording.
     pub known_test: [usize; 4],
-    /// Entities whose facts are in pre-training (100 times, asked) and asked about in the training labels.
+    /// Entities whose facts are in pre-training (50 times, asked) and asked about in the training labels.
     pub known_train: usize,
-    /// Entities whose facts are in pre-training (100 times, asked), and two of them have changed since.
+    /// Entities whose facts are in pre-training (50 times, asked), and two of them have changed since.
     pub updated: usize,
     /// Entities that only the documents know, asked about in the test split.
     pub fresh_test: usize,

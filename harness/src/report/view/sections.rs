@@ -19,6 +19,7 @@ pub(super) fn all(tables: &Tables, ledger: &Ledger, claims: &[ClaimCard], figure
         section_of(claims),
         quality(tables),
         losses(tables),
+        explanation(tables),
         retrieval(tables),
         latency(tables),
         cost(tables, ledger),
@@ -203,6 +204,46 @@ fn losses(tables: &Tables) -> Option<Section> {
     }
     grids.iter_mut().for_each(|grid| grid.rows.retain(|row| row.len() > 1));
     Some(section("losses", "Where answers are lost", false, text, grids))
+}
+
+/// What the audit found; nothing if there was none.
+fn explanation(tables: &Tables) -> Option<Section> {
+    let metrics = ["explained", "grounded", "citation_precision", "citation_recall"];
+    let metrics: Vec<&Metric> = metrics.iter().filter_map(|id| tables.scores.metrics.iter().find(|metric| metric.id == *id)).collect();
+    if tables.data.audit.is_empty() {
+        return None;
+    }
+    let flips = |variant: &VariantKind| {
+        let rows: Vec<bool> = tables
+            .data
+            .audit
+            .iter()
+            .filter(|row| row.variant == variant.name())
+            .filter_map(|row| row.adapter_changes_answer)
+            .collect();
+        let changed = rows.iter().filter(|changed| **changed).count();
+        if rows.is_empty() { Entry::new("–") } else { Entry::new(format!("{changed} of {}", rows.len())) }
+    };
+    let row = |variant: &VariantKind| {
+        let cells = metrics.iter().map(|metric| cell(tables.quality_of(*variant, ALL, &metric.id)));
+        std::iter::once(Entry::new(variant.name())).chain(cells).chain([flips(variant)]).collect()
+    };
+    let grid = Grid {
+        caption: "Can the evidence behind an answer be shown?".to_owned(),
+        header: std::iter::once("variant".to_owned())
+            .chain(metrics.iter().map(|metric| heading(metric)))
+            .chain(["adapter off: answers changed".to_owned()])
+            .collect(),
+        rows: tables.variants().iter().map(row).collect(),
+        place: Place::Page,
+    };
+    let text = "For some questions, each passage was left out in turn, and an adapter was switched off. An answer counts as explained when it \
+                stands in evidence without which it is another one: a passage, or the training questions nearest to the question with their \
+                answers. Examples that teach a rule without holding the answer do not count, which is strict towards fine-tuning. Citations \
+                are the passages that change the answer, held against the relevance labels. Grounded is over all questions: the answer stands \
+                in some passage of the prompt."
+        .to_owned();
+    Some(section("explanation", "Explanation audit", false, vec![text], vec![grid]))
 }
 
 fn ladder(tables: &Tables) -> Option<Grid> {
