@@ -36,14 +36,14 @@ fn share(label: &str, simulations: usize, mut is: impl FnMut(&mut Rng) -> bool) 
 
 #[test]
 fn bca_intervals_cover_clustered_differences() {
-    let sizes: Vec<usize> = (0..45).map(|cluster| 1 + cluster % 4).collect();
+    let sizes: Vec<usize> = (0..60).map(|cluster| 1 + cluster % 4).collect();
     let covered = share("coverage", 1000, |rng| {
         let (names, values) = differences(rng, &sizes, 0.1, 0.3, 0.6);
-        let found = compare(&names, values, 400);
+        let found = compare(&names, values, 1000);
         assert_eq!(found.interval, IntervalMethod::Bca);
         (found.difference.ci_low..=found.difference.ci_high).contains(&0.1)
     });
-    assert!((0.93..=0.97).contains(&covered), "{covered}");
+    assert!((0.93..=0.965).contains(&covered), "{covered}");
 }
 
 #[test]
