@@ -127,6 +127,11 @@ fn declared(variants: &[VariantKind]) -> Vec<Declared> {
     list
 }
 
+/// Number of differences that a run of these variants declares.
+pub fn declared_differences(variants: &[VariantKind]) -> usize {
+    declared(variants).len()
+}
+
 /// A difference within a slice before it is read with the others.
 pub(super) struct Found {
     place: usize,

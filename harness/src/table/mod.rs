@@ -25,7 +25,7 @@ use crate::stats::Estimate;
 use crate::store::StoreError;
 use crate::store::manifest::Manifest;
 
-pub use contrast::{Adjustment, ContrastRow, Scale};
+pub use contrast::{Adjustment, ContrastRow, Scale, declared_differences};
 use frame::Form;
 pub use input::{Observation, RunData};
 pub use latency::{LatencyRow, Stage, milliseconds};
