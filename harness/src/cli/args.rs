@@ -92,7 +92,7 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub spec: SpecArgs,
     /// Say what it takes to show a difference of so many points (`3`, `3pp`)
-    #[arg(long, value_name = "POINTS", value_parser = points)]
+    #[arg(long, value_name = "POINTS", value_parser = effect)]
     pub effect: Option<f64>,
     /// Assumed: points that the weaker variant scores
     #[arg(long, value_name = "POINTS", value_parser = points, default_value = "60")]
@@ -115,6 +115,10 @@ fn points(text: &str) -> Result<f64, String> {
         Ok(value) if (0.0..=100.0).contains(&value) => Ok(value / 100.0),
         _ => Err("expected points from 0 to 100, such as `3pp`".to_owned()),
     }
+}
+
+fn effect(text: &str) -> Result<f64, String> {
+    points(text).and_then(|value| if value > 0.0 { Ok(value) } else { Err("expected more than 0 points".to_owned()) })
 }
 
 fn correlation(text: &str) -> Result<f64, String> {
