@@ -35,6 +35,9 @@ pub struct RunSpec {
     pub hybrid: HybridSpec,
     pub generation: GenerationSpec,
     pub measure: MeasureSpec,
+    /// Absent from manifests of runs before it: they are read with its defaults.
+    #[serde(default)]
+    pub contrasts: ContrastsSpec,
     pub cost: CostSpec,
 }
 
@@ -151,6 +154,18 @@ section!(
         confidence: f64,
     }
 );
+section!(
+    /// `[contrasts]`
+    ContrastsSpec { alpha: f64, power: f64, margin: f64 }
+);
+
+impl Default for ContrastsSpec {
+    fn default() -> Self {
+        let defaults: toml::Table = DEFAULT_SPEC.parse().expect("the default spec parses");
+        defaults["contrasts"].clone().try_into().expect("the default spec has every key")
+    }
+}
+
 section!(
     /// `[cost]`
     CostSpec {
