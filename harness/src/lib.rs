@@ -31,4 +31,6 @@ pub mod cost;
 
 pub mod report;
 
+pub mod gate;
+
 pub mod cli;

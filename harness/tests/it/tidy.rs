@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["measure"],
     &["table"],
     &["cost"],
-    &["report"],
+    &["report", "gate"],
     &["cli"],
 ];
 
