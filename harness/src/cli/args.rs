@@ -97,6 +97,41 @@ pub struct PlanArgs {
     /// What would run.
     #[command(flatten)]
     pub spec: SpecArgs,
+    /// Say what it takes to show a difference of so many points (`3`, `3pp`)
+    #[arg(long, value_name = "POINTS", value_parser = effect)]
+    pub effect: Option<f64>,
+    /// Assumed: points that the weaker variant scores
+    #[arg(long, value_name = "POINTS", value_parser = points, default_value = "60")]
+    pub base_rate: f64,
+    /// Assumed: points of the questions that exactly one of two variants gets right
+    #[arg(long, value_name = "POINTS", value_parser = points, default_value = "20")]
+    pub discordance: f64,
+    /// Assumed: correlation of differences within a cluster of questions
+    #[arg(long, value_name = "RHO", value_parser = correlation, default_value = "0.1")]
+    pub correlation: f64,
+    /// Assumed: standard deviation between trainings, in points
+    #[arg(long, value_name = "POINTS", value_parser = points, default_value = "1")]
+    pub seed_deviation: f64,
+}
+
+/// Points of a score, as a number with or without `pp` or `%`.
+fn points(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches("pp").trim_end_matches('%').trim();
+    match number.parse::<f64>() {
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value / 100.0),
+        _ => Err("expected points from 0 to 100, such as `3pp`".to_owned()),
+    }
+}
+
+fn effect(text: &str) -> Result<f64, String> {
+    points(text).and_then(|value| if value > 0.0 { Ok(value) } else { Err("expected more than 0 points".to_owned()) })
+}
+
+fn correlation(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("expected 0 to 1".to_owned()),
+    }
 }
 
 /// A run folder.

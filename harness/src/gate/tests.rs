@@ -349,12 +349,12 @@ fn false_alarms_keep_to_the_policys_level() {
 
 #[test]
 fn a_real_loss_is_found_as_often_as_the_planner_says() {
-    let trial = Trial { pairs: 400, changed: 0.2, effect: 0.10, seed: 2 };
+    let trial = Trial { pairs: 4000, changed: 0.2, effect: 0.07, seed: 2 };
     let policy = Policy::parse("resamples = 1000\nslices = []\nmetrics = [\"primary\"]\n[latency]\nstages = []").unwrap();
     let found = false_alarm::measure(&run_of(&realistic(&[Rag], 240)), &policy, &trial).unwrap();
     let power = found.power.unwrap();
     eprintln!("{power:?}");
-    assert!((power.alone.point - power.planned).abs() < 0.06, "{power:?}");
+    assert!((0.6..0.95).contains(&power.planned) && (power.alone.point - power.planned).abs() < 0.02, "{power:?}");
     assert!(power.gate.point > 0.5, "{power:?}");
 }
 

@@ -51,7 +51,7 @@ fn a_realistic_run_has_every_file() {
     let run = realistic(&SQUARE, 300);
     let folder = report_of(&run);
     let files = bytes(folder.path());
-    for name in ["accuracy", "slices", "tradeoff", "latency", "stages", "cost", "training"] {
+    for name in ["accuracy", "contrasts", "slices", "tradeoff", "latency", "stages", "cost", "training"] {
         for extension in ["svg", "png", "csv"] {
             assert!(files.contains_key(&format!("plots/{name}.{extension}")), "{name}.{extension}");
         }
@@ -115,7 +115,7 @@ fn a_run_with_nothing_but_answers_still_has_a_report() {
 }
 
 #[test]
-fn no_winner_is_named_where_the_interval_holds_zero() {
+fn no_winner_is_named_without_a_verdict() {
     let mut run = Fixture::empty();
     for index in 0..20 {
         let id = format!("q{index}");
@@ -126,8 +126,11 @@ fn no_winner_is_named_where_the_interval_holds_zero() {
     }
     let tables = run.tables();
     let view = view::build(&tables, &Ledger::of(&tables), &[]);
-    assert!(view.headline[1].starts_with("No difference shown between rag and baseline: +0.0 points"), "{}", view.headline[1]);
+    let inconclusive = &view.headline[1];
+    assert!(inconclusive.starts_with("Inconclusive between rag and baseline: +0.0 points of exact match ("), "{inconclusive}");
+    assert!(inconclusive.contains("To tell 3.0 points would take about 1") && inconclusive.contains(" questions."), "{inconclusive}");
     assert!(view.headline[2].starts_with("finetuned beats baseline by 50.0 points of exact match ("), "{}", view.headline[2]);
+    assert!(view.headline[2].contains("after Holm"), "{}", view.headline[2]);
     assert!(view.caveats.iter().any(|caveat| caveat.contains("few test questions (20)")), "{:?}", view.caveats);
 }
 

@@ -129,22 +129,22 @@ impl Resampler {
     /// The mean of scores between 0 and 1. As [`Self::mean`], but if all of them are 0, or all 1, the interval is Wilson's with the clusters
     /// as trials: a bootstrap would claim certainty there.
     pub fn share(&self, values: &[Option<f64>]) -> Option<Estimate> {
-        self.shares(&[values.to_vec()]).remove(0)
+        self.estimates_of(&[values.to_vec()], &[true]).remove(0)
     }
 
-    /// [`Self::share`] of several columns.
-    pub fn shares(&self, columns: &[Vec<Option<f64>>]) -> Vec<Option<Estimate>> {
-        let widened = |(values, estimate): (&Vec<Option<f64>>, Option<Estimate>)| {
+    /// The means of several columns; those that are shares as [`Self::share`] has them, the others as [`Self::mean`].
+    pub fn estimates_of(&self, columns: &[Vec<Option<f64>>], is_share: &[bool]) -> Vec<Option<Estimate>> {
+        let widened = |((values, is_share), estimate): ((&Vec<Option<f64>>, &bool), Option<Estimate>)| {
             let estimate = estimate?;
             let all = |end: f64| values.iter().flatten().all(|&value| value == end);
-            if !all(0.0) && !all(1.0) {
+            if !is_share || (!all(0.0) && !all(1.0)) {
                 return Some(estimate);
             }
             let clusters = self.measured(values);
             let wilson = wilson(if all(1.0) { clusters } else { 0 }, clusters, self.confidence)?;
             Some(Estimate { n: estimate.n, ..wilson })
         };
-        columns.iter().zip(self.means(columns)).map(widened).collect()
+        columns.iter().zip(is_share).zip(self.means(columns)).map(widened).collect()
     }
 
     /// The mean of `left - right` over observations where both were measured, with its percentile interval; both sides see the same draws.

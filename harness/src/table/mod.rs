@@ -5,6 +5,7 @@
 //! [`write_cost`], because this module alone may name Polars.
 
 pub mod column;
+mod contrast;
 mod frame;
 pub mod history;
 pub mod input;
@@ -25,11 +26,12 @@ use crate::stats::Estimate;
 use crate::store::StoreError;
 use crate::store::manifest::Manifest;
 
+pub use contrast::{Adjustment, ContrastRow, Scale, declared_differences};
 use frame::Form;
 pub use input::{Observation, RunData};
 pub use latency::{LatencyRow, Stage, milliseconds};
 pub use metric::{Direction, Kind, Metric, primary as primary_of};
-pub use quality::{ALL, ContrastRow, QualityRow, members as slices_of};
+pub use quality::{ALL, QualityRow, members as slices_of};
 pub use score::{Column, Scored, Scores};
 
 /// Where the tables of a run stand.
@@ -200,7 +202,12 @@ impl Tables {
     /// The estimate of a declared difference; nothing if it was not measured.
     pub fn contrast_of(&self, left: &str, right: &str, slice: &str, metric: &str) -> Option<&ContrastRow> {
         let is = |row: &&ContrastRow| row.left == left && row.right == right && row.slice == slice && row.metric.id == metric;
-        self.contrasts.iter().find(is)
+        self.contrasts.iter().filter(|row| row.scale == Scale::Additive).find(is)
+    }
+
+    /// The interaction of the two factors in log-odds; nothing if it was not measured.
+    pub fn interaction_in_log_odds(&self, slice: &str, metric: &str) -> Option<&ContrastRow> {
+        self.contrasts.iter().find(|row| row.scale == Scale::LogOdds && row.slice == slice && row.metric.id == metric)
     }
 
     /// Mean of the per-query value `of` over the rows of the accuracy pass that did not fail; nothing if there are none.
@@ -222,9 +229,15 @@ pub fn read(run: &Path) -> Result<Tables, TableError> {
     let mut data = RunData::read(run)?;
     note_missing_answers(&mut data);
     let scores = Scores::of(&data);
-    let slices = quality::slices(&data);
-    let quality = quality::quality(&data, &scores, &slices);
-    let contrasts = quality::contrasts(&data, &scores, &slices);
+    let (mut quality, mut found) = (Vec::new(), Vec::new());
+    // One slice at a time: its draws are gone before the next one's are made.
+    for (name, members) in quality::members(&data) {
+        let slice = quality::Slice::of(&data, name, members);
+        quality.extend(quality::quality(&data, &scores, &slice));
+        found.extend(contrast::of_slice(&data, &scores, &slice));
+    }
+    quality.sort_by_key(|row| row.variant);
+    let contrasts = contrast::judge(&data, metric::primary(&scores.metrics, data.mean_reference_words()), found);
     let latency = latency::latency(&data);
     Ok(Tables { data, scores, quality, contrasts, latency })
 }

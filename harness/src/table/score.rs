@@ -25,6 +25,8 @@ pub struct Scores {
     /// In the order of tables.
     pub metrics: Vec<Metric>,
     columns: BTreeMap<(VariantKind, String), Column>,
+    /// The same by seed, of variants with more than one.
+    by_seed: BTreeMap<(VariantKind, String), BTreeMap<u64, Vec<Option<f64>>>>,
 }
 
 impl Scores {
@@ -32,15 +34,21 @@ impl Scores {
     pub fn of(data: &RunData) -> Self {
         let applies = Applicability::of(data);
         let mut columns = BTreeMap::new();
+        let mut by_seed = BTreeMap::new();
         for variant in data.variants() {
             let by_sample = rows_by_sample(data, variant);
+            let seeds: BTreeSet<u64> = by_sample.iter().flatten().map(|row| row.seed).collect();
             for number in applies.measured(variant) {
                 let id = data.metric_ids.name(number);
-                let column = column(&by_sample, |sample, row| match row.error {
+                let score = |sample: usize, row: &Observation| match row.error {
                     Some(_) => applies.to(data, sample, number).then_some(0.0),
                     None => row.score(number),
-                });
-                insert_if_measured(&mut columns, variant, id, column);
+                };
+                insert_if_measured(&mut columns, variant, id, column(&by_sample, score));
+                if seeds.len() > 1 {
+                    let of_seed = |seed: &u64| (*seed, column_of_seed(&by_sample, *seed, score));
+                    by_seed.insert((variant, id.to_owned()), seeds.iter().map(of_seed).collect());
+                }
             }
             for (id, of_row) in diagnostics(data, variant) {
                 let column = column(&by_sample, |_, row| if row.error.is_some() { None } else { of_row(row) });
@@ -50,12 +58,17 @@ impl Scores {
         let ids: BTreeSet<&str> = columns.keys().map(|(_, id)| id.as_str()).collect();
         let mut metrics: Vec<Metric> = ids.into_iter().map(Metric::of).collect();
         metrics.sort_by(|left, right| left.order().cmp(&right.order()));
-        Self { metrics, columns }
+        Self { metrics, columns, by_seed }
     }
 
     /// The scores of one variant under one metric, if it was measured.
     pub fn column(&self, variant: VariantKind, metric: &str) -> Option<&Column> {
         self.columns.get(&(variant, metric.to_owned()))
+    }
+
+    /// The scores of one variant under one metric by seed; nothing for a variant with one seed.
+    pub fn by_seed(&self, variant: VariantKind, metric: &str) -> Option<&BTreeMap<u64, Vec<Option<f64>>>> {
+        self.by_seed.get(&(variant, metric.to_owned()))
     }
 
     /// The same with metrics of one kind only, for tests of order and for lists in reports.
@@ -83,6 +96,15 @@ fn column(by_sample: &[Vec<&Observation>], score: impl Fn(usize, &Observation) -
         let scores: Vec<f64> = rows.iter().filter_map(|row| score(sample, row)).collect();
         let failed = rows.iter().any(|row| row.error.is_some());
         (!scores.is_empty()).then(|| Scored { value: scores.iter().sum::<f64>() / scores.len() as f64, failed })
+    };
+    by_sample.iter().enumerate().map(of_sample).collect()
+}
+
+/// Scores of one seed's rows, the mean where a sample has several.
+fn column_of_seed(by_sample: &[Vec<&Observation>], seed: u64, score: impl Fn(usize, &Observation) -> Option<f64>) -> Vec<Option<f64>> {
+    let of_sample = |(sample, rows): (usize, &Vec<&Observation>)| {
+        let scores: Vec<f64> = rows.iter().filter(|row| row.seed == seed).filter_map(|row| score(sample, row)).collect();
+        (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
     };
     by_sample.iter().enumerate().map(of_sample).collect()
 }

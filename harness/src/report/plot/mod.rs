@@ -1,6 +1,7 @@
 //! Figures: each is a pure function of tables and ledger to a [`Figure`], written as `.svg`, `.png` and the `.csv` it was drawn from.
 
 pub mod axis;
+mod contrast;
 mod cost;
 mod latency;
 mod quality;
@@ -58,6 +59,7 @@ use line;
 pub fn figures(tables: &Tables, ledger: &Ledger) -> Vec<Figure> {
     let all = [
         quality::accuracy(tables),
+        contrast::forest(tables),
         quality::slices(tables),
         quality::tradeoff(tables),
         latency::ecdf(tables),

@@ -1,13 +1,14 @@
 //! The sections of the report, in order.
 
-use super::headline::{interval, pair};
+use super::headline::{in_questions, interval, pair};
 use super::{Entry, FigureRef, Grid, Place, Section};
 use crate::cost::{Currency, Ledger, TOTAL_FLOPS, TOTAL_MONEY, TOTAL_SECONDS};
 use crate::report::format;
 use crate::report::plot::Figure;
 use crate::report::slices::{self, SliceName};
 use crate::spec::VariantKind;
-use crate::table::{ALL, CostPhase, Kind, Metric, QualityRow, Stage, Tables};
+use crate::stats::Verdict;
+use crate::table::{ALL, ContrastRow, CostPhase, Kind, Metric, QualityRow, Scale, Stage, Tables};
 
 /// All sections that the run has data for.
 pub(super) fn all(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> Vec<Section> {
@@ -34,6 +35,7 @@ pub(super) fn all(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> Vec<S
 fn figure_names(section: &str) -> &'static [&'static str] {
     match section {
         "square" => &["accuracy"],
+        "effects" => &["contrasts"],
         "quality" => &["slices"],
         "latency" => &["latency", "stages", "tradeoff"],
         "cost" => &["cost"],
@@ -116,15 +118,54 @@ fn effects(tables: &Tables) -> Option<Section> {
         rows: slices.map(row).collect(),
         place: Place::Both,
     };
-    let text = "Each question is compared with itself under the other variant; “not shown”: the interval holds zero. The interaction is what \
-                fine-tuning adds on top of retrieval, less what it adds alone; below zero means that the two do partly the same work.";
+    let text = "Each question is compared with itself under the other variant. The interaction is what fine-tuning adds on top of retrieval, \
+                less what it adds alone; below zero means that the two do partly the same work. Below the verdicts, the same by slice: \
+                verdicts there are adjusted for the number of slices and differences.";
     let paragraphs = std::iter::once(text.to_owned()).chain(meanings(tables, &names)).collect();
-    Some(section("effects", "Differences", true, paragraphs, vec![grid]))
+    Some(section("effects", "Differences", true, paragraphs, vec![verdicts(tables, metric), grid]))
+}
+
+/// The declared differences over all questions: a line each, with what a verdict would take.
+fn verdicts(tables: &Tables, metric: &Metric) -> Grid {
+    let row = |row: &ContrastRow| {
+        let detectable = row.judgement.detectable.map_or_else(|| Entry::new("–"), |effect| Entry::new(format::score(effect, metric)));
+        let needed = row.judgement.needed.map_or_else(|| Entry::new("–"), |needed| Entry::new(in_questions(&needed, row)));
+        let effect = row.comparison.design_effect.map_or_else(|| Entry::new("–"), |effect| Entry::new(format::significant(effect, 2)));
+        vec![
+            Entry::new(difference_name(&row.left, &row.right)),
+            Entry::new(row.verdict().name()),
+            Entry::with(format::signed(row.difference.point, metric), interval(row)),
+            Entry::new(format::p_value(row.p_adjusted).trim_start_matches("p ").trim_start_matches("= ")),
+            detectable,
+            needed,
+            Entry::new(format::count(row.comparison.clusters as f64)),
+            effect,
+        ]
+    };
+    let is_declared = |row: &&ContrastRow| row.slice == ALL && row.metric.id == metric.id && row.scale == Scale::Additive;
+    let spec = &tables.manifest().spec.contrasts;
+    let header = ["difference", "verdict", "points", "p, adjusted", "detectable", "to decide", "clusters", "design effect"];
+    Grid {
+        caption: format!(
+            "Verdicts on {}, the left side against the right: level {}, power {}, margin {} points; “detectable” is at the strictest step",
+            metric.label(),
+            spec.alpha,
+            spec.power,
+            spec.margin
+        ),
+        header: header.map(str::to_owned).to_vec(),
+        rows: tables.contrasts.iter().filter(is_declared).map(row).collect(),
+        place: Place::Both,
+    }
 }
 
 fn difference_entry(tables: &Tables, left: &str, right: &str, slice: &str, metric: &Metric) -> Entry {
     tables.contrast_of(left, right, slice, &metric.id).map_or_else(Entry::missing, |row| {
-        let note = if row.verdict() == "no_difference_shown" { "not shown" } else { "" };
+        let note = match row.verdict() {
+            Verdict::Better | Verdict::Worse => "",
+            Verdict::Equivalent => "equivalent",
+            Verdict::Inconclusive => "inconclusive",
+        };
         Entry::with(format::signed(row.difference.point, metric), interval(row)).noted(note)
     })
 }
