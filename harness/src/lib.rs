@@ -33,4 +33,6 @@ pub mod claim;
 
 pub mod report;
 
+pub mod gate;
+
 pub mod cli;

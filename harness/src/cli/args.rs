@@ -44,6 +44,12 @@ pub enum Command {
     Report(ReportArgs),
     /// Put runs side by side
     Compare(CompareArgs),
+    /// Hold a candidate run against a reference run: exit 1 if something got worse
+    Gate(GateArgs),
+    /// Keep runs over time: trends, changes of level, flaky questions, the reference
+    History(HistoryArgs),
+    /// Answer some questions of a run again and compare byte by byte
+    Verify(VerifyArgs),
     /// Show one question of a run: passages, prompts, every variant's answer and scores
     Show(ShowArgs),
     /// Check, convert or generate datasets
@@ -145,6 +151,107 @@ pub struct CompareArgs {
     /// Run folders
     #[arg(required = true, num_args = 1..)]
     pub runs: Vec<PathBuf>,
+}
+
+/// `ragft gate`
+#[derive(Debug, Args)]
+pub struct GateArgs {
+    /// Run folder under test
+    #[arg(required_unless_present_any = ["aa", "print_policy"], requires = "against")]
+    pub candidate: Option<PathBuf>,
+    /// Run folder to hold it against, or a history with a blessed run
+    #[arg(long, value_name = "REFERENCE")]
+    pub against: Option<PathBuf>,
+    /// What is tested and what may get worse [default: the one that `--print-policy` shows]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Write JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write SARIF 2.1.0
+    #[arg(long, value_name = "FILE")]
+    pub sarif: Option<PathBuf>,
+    /// Append Markdown, for example to `$GITHUB_STEP_SUMMARY`
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+    /// Write the candidate's figures in Bencher Metric Format
+    #[arg(long, value_name = "FILE")]
+    pub bmf: Option<PathBuf>,
+    /// Print GitHub's `::error` and `::warning` lines
+    #[arg(long)]
+    pub annotations: bool,
+    /// Instead: how often the policy raises a false alarm, over simulated pairs from this run (exit 1 if more often than `alpha`)
+    #[arg(long, value_name = "REFERENCE", conflicts_with_all = ["candidate", "against"])]
+    pub aa: Option<PathBuf>,
+    /// Simulated pairs
+    #[arg(long, value_name = "N", default_value_t = 400, requires = "aa")]
+    pub pairs: usize,
+    /// Share of clusters whose answers luck changes in a simulated pair
+    #[arg(long, value_name = "SHARE", default_value_t = 0.3, requires = "aa")]
+    pub changed: f64,
+    /// Loss in points that is planted to measure the power; 0 measures none
+    #[arg(long, value_name = "POINTS", default_value_t = 5.0, requires = "aa")]
+    pub effect: f64,
+    /// Seed of the simulation
+    #[arg(long, value_name = "SEED", default_value_t = 1, requires = "aa")]
+    pub seed: u64,
+    /// Print every setting of a policy with its default
+    #[arg(long)]
+    pub print_policy: bool,
+}
+
+/// `ragft history`
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: HistoryVerb,
+}
+
+/// Verbs of `ragft history`.
+#[derive(Debug, Subcommand)]
+pub enum HistoryVerb {
+    /// Add a finished run
+    Add {
+        /// History folder: new or with runs in it
+        dir: PathBuf,
+        /// Run folder
+        run: PathBuf,
+    },
+    /// Show one figure over all runs: changes of level, flaky questions, and a plot in the folder
+    Trend {
+        /// History folder
+        dir: PathBuf,
+        /// For example `recall_at_4`, `prompt_tokens`, `e2e_p50_calibrated` [default: the metric that leads the report]
+        #[arg(long, value_name = "METRIC")]
+        metric: Option<String>,
+        /// For example `knowledge=fresh` [default: all questions]
+        #[arg(long, value_name = "SLICE")]
+        slice: Option<String>,
+    },
+    /// Make a run of the history the reference of `ragft gate --against DIR`
+    Bless {
+        /// History folder
+        dir: PathBuf,
+        /// Run folder
+        run: PathBuf,
+    },
+}
+
+/// `ragft verify`
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Run folder
+    pub run: PathBuf,
+    /// Questions per variant and training seed
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub questions: usize,
+    /// Names the sample of questions
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub seed: u64,
+    /// Folder that the relative paths of the run's spec start from [default: here]
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
 }
 
 /// `ragft show`

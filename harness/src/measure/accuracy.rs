@@ -119,6 +119,30 @@ pub fn run(
     Ok(all)
 }
 
+/// Answers some samples (by index) again, as a run would: where floats depend on the batch, with the mates that they had in it. Rows in the
+/// order of the samples.
+pub fn again(bench: &Bench, variant: VariantKind, seed: u64, chosen: &BTreeSet<usize>, answers: &mut AnswerCache) -> Vec<JournalRow> {
+    let context = bench.row_context(variant, seed, Phase::Accuracy, 0);
+    let samples = &bench.plan.dataset.test;
+    let queries: Vec<Result<Query, String>> =
+        (0..samples.len()).map(|index| bench.query(variant, index).map_err(|error| error.to_string())).collect();
+    let (model, _) = bench.weights(variant, seed);
+    let needed = if model.ignores_batches() {
+        vec![chosen.iter().copied().collect()]
+    } else {
+        let lengths: Vec<usize> = queries.iter().map(|query| query.as_ref().map_or(0, |query| query.prompt.tokens.len())).collect();
+        let all = batches(&lengths, bench.plan.spec.generation.batch_size * BATCHES);
+        all.into_iter().filter(|batch| batch.iter().any(|index| chosen.contains(index))).collect()
+    };
+    let mut rows: BTreeMap<usize, JournalRow> = BTreeMap::new();
+    for batch in needed {
+        let answered = answer_batch(bench, &context, &queries, &batch, answers);
+        rows.extend(batch.into_iter().zip(answered));
+    }
+    rows.retain(|index, _| chosen.contains(index));
+    rows.into_values().collect()
+}
+
 /// Indices in batches of `size`, longest prompts first: mates have nearly one length, and the largest batch shows early that it fits.
 fn batches(lengths: &[usize], size: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();

@@ -6,6 +6,7 @@
 
 pub mod accuracy;
 pub mod audit;
+pub mod calibration;
 pub mod counters;
 pub mod events;
 pub mod hash;
@@ -16,3 +17,4 @@ pub mod query;
 pub mod runner;
 pub mod source;
 pub mod training;
+pub mod verify;

@@ -12,7 +12,7 @@ use super::hash::result_hash;
 use super::plan::{PlanError, RunPlan, adapter_name};
 use super::query::{Pick, Query, RowContext, picks_of};
 use super::training::{self, Adapters};
-use super::{accuracy, audit, counters, latency, noise};
+use super::{accuracy, audit, calibration, counters, latency, noise};
 use crate::clock::Stopwatch;
 use crate::diagnostic::{Blame, Hint};
 use crate::finetune::{TrainingError, TunedWeights};
@@ -378,13 +378,18 @@ fn measure(
     }
 
     if plan.spec.measure.latency_samples > 0 {
-        phase(manifest, "latency", || {
+        let calibration = phase(manifest, "latency", || {
             let done = rows.iter().filter(|row| row.phase == Phase::Latency);
             let done: BTreeSet<_> = done.map(|row| (row.variant.clone(), row.sample_id.clone(), row.repeat)).collect();
             let counts = latency::replay_counts(rows, plan.spec.seeds[0]);
-            rows.extend(latency::run(&bench, &counts, &done, journal, listener)?);
-            Ok(())
+            let before = calibration::rounds();
+            let timed = latency::run(&bench, &counts, &done, journal, listener)?;
+            let is_timed = !timed.is_empty();
+            rows.extend(timed);
+            Ok(is_timed.then(|| calibration::record(before, calibration::rounds())))
         })?;
+        // A run that had nothing left to time keeps the figure of when it was timed.
+        manifest.calibration = calibration.or(manifest.calibration.take());
     }
     Ok(())
 }
@@ -405,7 +410,7 @@ fn done_samples(rows: &[JournalRow], variant: VariantKind, seed: u64) -> BTreeSe
     mine.map(|row| row.sample_id.clone()).collect()
 }
 
-fn build_index(plan: &RunPlan, listener: &mut Listener) -> Result<(Retriever, IndexFigures, f64), RunError> {
+pub(super) fn build_index(plan: &RunPlan, listener: &mut Listener) -> Result<(Retriever, IndexFigures, f64), RunError> {
     let documents = &plan.dataset.documents;
     listener(RunEvent::Phase { name: "index", detail: &plan.dataset.info.name, total: documents.len() as u64, unit: "documents" });
     let cpu = counters::cpu_seconds();
@@ -417,7 +422,7 @@ fn build_index(plan: &RunPlan, listener: &mut Listener) -> Result<(Retriever, In
 }
 
 /// Fully tuned decoders as models of their own.
-fn full_models(base: &LocalModel, adapters: &Adapters) -> BTreeMap<(bool, u64), LocalModel> {
+pub(super) fn full_models(base: &LocalModel, adapters: &Adapters) -> BTreeMap<(bool, u64), LocalModel> {
     let full = adapters.iter().filter_map(|(key, weights)| match weights {
         TunedWeights::Full(decoder) => Some((*key, base.with_decoder((**decoder).clone()))),
         TunedWeights::Lora(_) => None,
@@ -474,6 +479,7 @@ fn new_manifest(request: &RunRequest) -> Manifest {
         index: None,
         training: Vec::new(),
         noise: Vec::new(),
+        calibration: None,
         phases: Vec::new(),
         caveats: caveats(plan),
         result_hash: None,

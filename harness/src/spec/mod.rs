@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::check;
 pub use device::DeviceName;
-pub use read::{Override, SpecError, SpecProblem, read, schema};
+pub use read::{Override, SpecError, SpecProblem, read, read_over, schema};
 pub use variant::{ContextSource, VariantKind};
 
 /// Every setting with its default and one line on why; parsed, so that it cannot drift.

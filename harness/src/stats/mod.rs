@@ -5,6 +5,7 @@
 
 mod adjust;
 mod bootstrap;
+mod change;
 mod compare;
 mod components;
 pub mod distribution;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use adjust::{benjamini_hochberg, holm};
 pub use bootstrap::{IntervalMethod, Resampler, interval};
+pub use change::{ChangePoint, change_points};
 pub use compare::{Comparison, FEW_CLUSTERS, Judgement, Needed, Rule, Test, Values, Verdict};
 pub use components::Components;
 pub use equivalence::{tost, tost_without_spread};

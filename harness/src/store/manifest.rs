@@ -36,6 +36,9 @@ pub struct Manifest {
     /// How many answers another batch size or weight type changes; empty when it was not measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub noise: Vec<NoiseRecord>,
+    /// How fast the machine was around the latency pass; nothing if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationRecord>,
     /// In the order they ran; a resumed run adds to the times.
     pub phases: Vec<PhaseRecord>,
     /// What a reader must know, in words: limited data, shared documents, a single seed, cut contexts.
@@ -183,6 +186,40 @@ pub struct NoiseRecord {
     pub changed: usize,
     /// Right answers (exact match) less those of the run itself.
     pub exact_match_change: f64,
+}
+
+/// Times of a fixed numeric loop on every thread of the run at once, right before and right after the latency pass: what makes times of two
+/// runs comparable when the machine was busier, or another one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationRecord {
+    /// Version of the loop; times of different loops say nothing of each other.
+    pub version: u32,
+    /// Rounds before, in nanoseconds.
+    pub before_ns: Vec<u64>,
+    /// Rounds after, in nanoseconds.
+    pub after_ns: Vec<u64>,
+}
+
+impl CalibrationRecord {
+    /// Median round of the whole pass, in nanoseconds.
+    pub fn nanoseconds(&self) -> f64 {
+        median(self.before_ns.iter().chain(&self.after_ns)).max(1.0)
+    }
+
+    /// By which factor the medians before and after differ, from 1 on: how far times of this run can be trusted.
+    pub fn unsteadiness(&self) -> f64 {
+        if self.before_ns.is_empty() || self.after_ns.is_empty() {
+            return 1.0;
+        }
+        let (before, after) = (median(self.before_ns.iter()).max(1.0), median(self.after_ns.iter()).max(1.0));
+        (before / after).max(after / before)
+    }
+}
+
+fn median<'a>(rounds: impl Iterator<Item = &'a u64>) -> f64 {
+    let mut sorted: Vec<f64> = rounds.map(|round| *round as f64).collect();
+    sorted.sort_by(f64::total_cmp);
+    crate::stats::quantile(&sorted, 0.5).unwrap_or(0.0)
 }
 
 /// One phase of the run.

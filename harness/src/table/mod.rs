@@ -7,6 +7,7 @@
 pub mod column;
 mod contrast;
 mod frame;
+pub mod history;
 pub mod input;
 mod ladder;
 mod latency;
@@ -31,8 +32,8 @@ use frame::Form;
 pub use input::{Observation, RunData};
 pub use ladder::{Cause, LadderRow, Rung};
 pub use latency::{LatencyRow, Stage, milliseconds};
-pub use metric::{Direction, Kind, Metric};
-pub use quality::{ALL, QualityRow};
+pub use metric::{Direction, Kind, Metric, primary as primary_of};
+pub use quality::{ALL, QualityRow, members as slices_of};
 pub use score::{Column, Scored, Scores};
 
 /// Where the tables of a run stand.
@@ -64,6 +65,14 @@ pub enum TableError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Polars could not read a table.
+    #[error("cannot read table `{}`", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<polars::error::PolarsError>,
+    },
     /// Polars could not encode a table.
     #[error("cannot encode table `{table}`")]
     Frame {
@@ -79,6 +88,7 @@ impl Hint for TableError {
         match self {
             Self::Line { .. } | Self::Row { .. } => Some("restore the run folder from a copy, or run again into a new folder".to_owned()),
             Self::Store(error) => error.hint(),
+            Self::Unreadable { .. } => Some("the file is torn or of another version; restore it from a copy".to_owned()),
             Self::Frame { .. } => None,
         }
     }

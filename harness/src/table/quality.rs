@@ -60,7 +60,7 @@ pub(super) fn resampler(data: &RunData, members: &[usize]) -> Resampler {
 }
 
 /// Names of the slices of a run and the samples in each, `all` first.
-pub(super) fn members(data: &RunData) -> Vec<(String, Vec<usize>)> {
+pub fn members(data: &RunData) -> Vec<(String, Vec<usize>)> {
     let mut tags = BTreeMap::<String, Vec<usize>>::new();
     for (index, sample) in data.samples.iter().enumerate() {
         for (tag, value) in &sample.slices {

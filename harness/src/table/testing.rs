@@ -7,7 +7,7 @@ use crate::dataset::Sample;
 use crate::finetune::TrainingRow;
 use crate::rng::Rng;
 use crate::spec::{ContextSource, RunSpec, VariantKind};
-use crate::store::manifest::{DatasetRecord, IndexRecord, MachineRecord, Manifest, ModelRecord, TrainingRecord};
+use crate::store::manifest::{CalibrationRecord, DatasetRecord, IndexRecord, MachineRecord, Manifest, ModelRecord, TrainingRecord};
 use crate::store::row::{HitRow, JournalRow, Phase, SCHEMA_VERSION, StageNs};
 use crate::store::{RunFolder, write_jsonl};
 
@@ -162,6 +162,7 @@ pub(crate) fn manifest() -> Manifest {
             unreachable: 1,
         }),
         noise: Vec::new(),
+        calibration: Some(CalibrationRecord { version: 1, before_ns: vec![5_000_000; 9], after_ns: vec![5_000_000; 9] }),
         training: vec![TrainingRecord {
             variants: vec!["finetuned".to_owned(), "hybrid".to_owned()],
             adapter: "finetuned-seed1".to_owned(),

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["table"],
     &["cost"],
     &["claim"],
-    &["report"],
+    &["report", "gate"],
     &["cli"],
 ];
 

@@ -11,6 +11,7 @@ pub mod render;
 pub mod scene;
 pub mod style;
 mod training;
+pub mod trend;
 
 use std::path::Path;
 
@@ -75,11 +76,13 @@ pub fn figures(tables: &Tables, ledger: &Ledger) -> Vec<Figure> {
 
 /// Writes the figures into `folder`.
 pub fn write(folder: &Path, figures: &[Figure]) -> Result<(), ReportError> {
-    for figure in figures {
-        let path = folder.join(figure.name);
-        write_atomic(&path.with_extension("csv"), figure.csv().as_bytes())?;
-        write_atomic(&path.with_extension("svg"), figure.svg()?.as_bytes())?;
-        render::write_png(&figure.scene, &path.with_extension("png"))?;
-    }
-    Ok(())
+    figures.iter().try_for_each(|figure| write_as(&folder.join(figure.name), figure))
+}
+
+/// Writes one figure; the endings are added to the path.
+pub fn write_as(path: &Path, figure: &Figure) -> Result<(), ReportError> {
+    let with = |ending: &str| std::path::PathBuf::from(format!("{}.{ending}", path.display()));
+    write_atomic(&with("csv"), figure.csv().as_bytes())?;
+    write_atomic(&with("svg"), figure.svg()?.as_bytes())?;
+    render::write_png(&figure.scene, &with("png"))
 }
