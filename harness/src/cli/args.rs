@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use crate::dataset::world::Size;
 use crate::spec::Override;
 
 /// RAG, fine-tuning, or both, and at what cost? One experiment over one dataset, with evidence.
@@ -294,35 +293,10 @@ pub enum DatasetVerb {
         /// Seed of everything in it
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// How many documents there are
-        #[arg(long, value_enum, default_value = "standard")]
-        size: WorldSize,
         /// New folder
         #[arg(long, short, value_name = "DIR")]
         output: PathBuf,
     },
-}
-
-/// A size of the fact world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum WorldSize {
-    /// Some dozens of documents
-    Tiny,
-    /// The built-in dataset: about 1,300 documents
-    Standard,
-    /// A hundred thousand documents
-    Large,
-}
-
-impl WorldSize {
-    /// The same for the generator.
-    pub fn world(self) -> Size {
-        match self {
-            Self::Tiny => Size::Tiny,
-            Self::Standard => Size::Standard,
-            Self::Large => Size::Large,
-        }
-    }
 }
 
 /// A dataset as a folder or file, or as the `[dataset]` section of a spec.

@@ -18,9 +18,9 @@ pub fn run(args: &DatasetArgs, global: &Global) -> Result<(), Failure> {
             crate::store::RunFolder::check_vacant(output)?;
             dataset::write_native(&load(source)?, output).map_err(|error| Failure::runtime(&error))
         }
-        DatasetVerb::World { seed, size, output } => {
+        DatasetVerb::World { seed, output } => {
             crate::store::RunFolder::check_vacant(output)?;
-            let world = dataset::world::generate(&dataset::world::WorldConfig::of(size.world(), *seed));
+            let world = dataset::world::generate(&dataset::world::WorldConfig { seed: *seed, ..dataset::world::WorldConfig::default() });
             dataset::write_native(&world.dataset, output).map_err(|error| Failure::runtime(&error))
         }
     }

@@ -1,5 +1,7 @@
 //! The curriculum as a source of batches, and how often they show each fact.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::curriculum::{Curriculum, Showing};
@@ -12,19 +14,11 @@ use crate::rng::Rng;
 
 /// A batch for every step of a pre-training.
 pub(super) struct PretrainBatches<'a> {
-    spec: &'a PretrainSpec,
-    curriculum: Curriculum<'a>,
-    /// Every showing of a known entity, in order.
-    showings: Vec<Showing>,
+    pub spec: &'a PretrainSpec,
+    pub curriculum: Curriculum<'a>,
 }
 
-impl<'a> PretrainBatches<'a> {
-    /// The batches of a spec.
-    pub fn new(spec: &'a PretrainSpec, curriculum: Curriculum<'a>) -> Self {
-        let showings = curriculum.showings(spec.seed);
-        Self { spec, curriculum, showings }
-    }
-
+impl PretrainBatches<'_> {
     fn stage_steps(&self, stage: &Stage) -> u64 {
         stage.tokens.div_ceil(self.spec.tokens_per_step as u64)
     }
@@ -38,21 +32,16 @@ impl<'a> PretrainBatches<'a> {
         reached.unwrap_or(self.spec.stage.last().expect("checked: there is a stage"))
     }
 
-    /// Showings due before a step: they are spread over the steps by the density that stages give them.
-    fn due(&self, step: u64) -> usize {
-        let (mut before, mut total, mut start) = (0.0, 0.0, 0);
-        for stage in &self.spec.stage {
-            let steps = self.stage_steps(stage);
-            before += stage.facts * step.saturating_sub(start).min(steps) as f64;
-            total += stage.facts * steps as f64;
-            start += steps;
+    /// The facts of a step; they come first in its stream and end with the row that reaches their share.
+    fn facts(&self, stage: &Stage, rng: &mut Rng) -> Vec<(TrainingSequence, Vec<Showing>)> {
+        let goal = stage.facts * self.spec.tokens_per_step as f64;
+        let (mut rows, mut tokens) = (Vec::new(), 0);
+        while (tokens as f64) < goal {
+            let row = self.curriculum.facts(stage.fact_questions, rng).expect("the tokenizer takes any text");
+            tokens += row.0.tokens.len();
+            rows.push(row);
         }
-        if total > 0.0 { (self.showings.len() as f64 * before / total).round() as usize } else { 0 }
-    }
-
-    /// The showings of a step.
-    fn showings(&self, step: u64) -> &[Showing] {
-        &self.showings[self.due(step)..self.due(step + 1)]
+        rows
     }
 
     fn stream(&self, step: u64) -> Rng {
@@ -62,13 +51,12 @@ impl<'a> PretrainBatches<'a> {
 
 impl BatchSource for PretrainBatches<'_> {
     fn batches(&self, step: u64) -> Vec<Vec<TrainingSequence>> {
-        const ANY_TEXT: &str = "the tokenizer takes any text";
         let stage = self.stage(step);
         let mut rng = self.stream(step);
-        let mut rows = self.curriculum.facts(self.showings(step), stage.fact_questions, &mut rng).expect(ANY_TEXT);
+        let mut rows: Vec<TrainingSequence> = self.facts(stage, &mut rng).into_iter().map(|(row, _)| row).collect();
         let mut tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
         while tokens < self.spec.tokens_per_step {
-            let row = self.curriculum.reading(&stage.reading, &mut rng).expect(ANY_TEXT);
+            let row = self.curriculum.reading(&stage.reading, &mut rng).expect("the tokenizer takes any text");
             tokens += row.tokens.len();
             rows.push(row);
         }
@@ -95,38 +83,48 @@ fn pack(mut rows: Vec<TrainingSequence>, count: usize) -> Vec<Vec<TrainingSequen
     batches
 }
 
-/// How often pre-training shows the facts of an entity.
+/// How often pre-training shows a fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EntityExposure {
+pub struct Exposure {
     /// The entity.
     pub name: String,
-    /// Times that a text states each of its facts.
+    /// The relation.
+    pub relation: String,
+    /// Times that a biography states it.
     pub stated: u64,
-    /// Times that each is asked without a passage.
+    /// Times that it is asked without a passage.
     pub asked: u64,
 }
 
-/// What the whole pre-training shows, step by step, in the world's order.
+/// Counts what the whole pre-training shows, in the world's order, by drawing its rows again.
 ///
 /// # Errors
 /// As [`super::pretrain::pretrain`] for a spec that cannot be trained with.
-pub fn exposures(spec: &PretrainSpec) -> Result<Vec<EntityExposure>, PretrainError> {
+pub fn exposures(spec: &PretrainSpec) -> Result<Vec<Exposure>, PretrainError> {
     spec.check()?;
     let (world, tokenizer) = (world::generate(&spec.world), build_tokenizer()?);
-    let source = PretrainBatches::new(spec, Curriculum::training(&world, &tokenizer, spec.loss));
-    let mut counts = vec![(0, 0); source.curriculum.known().len()];
-    for showing in (0..source.steps()).flat_map(|step| source.showings(step)) {
-        let (stated, asked) = &mut counts[showing.entity];
-        *(if showing.asked { asked } else { stated }) += 1;
+    let source = PretrainBatches { spec, curriculum: Curriculum::training(&world, &tokenizer, spec.loss) };
+    let mut counts: BTreeMap<(usize, usize), (u64, u64)> = BTreeMap::new();
+    for step in 0..source.steps() {
+        for showing in source.facts(source.stage(step), &mut source.stream(step)).into_iter().flat_map(|(_, shown)| shown) {
+            let (stated, asked) = counts.entry((showing.entity, showing.relation)).or_default();
+            *(if showing.asked { asked } else { stated }) += 1;
+        }
     }
-    let known = source.curriculum.known().iter().zip(counts);
-    Ok(known.map(|(entity, (stated, asked))| EntityExposure { name: entity.name.to_string(), stated, asked }).collect())
+    let known = source.curriculum.known().iter().enumerate();
+    let facts = known.flat_map(|(index, entity)| entity.kind().relations.iter().enumerate().map(move |(r, form)| (index, entity, r, form)));
+    Ok(facts
+        .map(|(index, entity, relation, form)| {
+            let (stated, asked) = counts.get(&(index, relation)).copied().unwrap_or_default();
+            Exposure { name: entity.name.to_string(), relation: form.key.to_owned(), stated, asked }
+        })
+        .collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::world::{Size, Wording, WorldConfig};
+    use crate::dataset::world::TYPES;
 
     fn shipped() -> PretrainSpec {
         toml::from_str(include_str!("../../../specs/pretrain.toml")).unwrap()
@@ -136,7 +134,7 @@ mod tests {
     fn a_batch_depends_on_its_step_alone_and_micro_batches_are_alike() {
         let (spec, tokenizer) = (shipped(), build_tokenizer().unwrap());
         let world = world::generate(&spec.world);
-        let source = || PretrainBatches::new(&spec, Curriculum::training(&world, &tokenizer, spec.loss));
+        let source = || PretrainBatches { spec: &spec, curriculum: Curriculum::training(&world, &tokenizer, spec.loss) };
         let (one, two) = (source(), source());
         for step in [0, 700, one.steps() - 1] {
             let batches = one.batches(step);
@@ -145,21 +143,21 @@ mod tests {
             let sizes: Vec<usize> = batches.iter().map(|rows| rows.iter().map(|row| row.tokens.len()).sum()).collect();
             assert_eq!(sizes.len(), spec.micro_batches);
             assert!(sizes.iter().sum::<usize>() >= spec.tokens_per_step);
-            assert!(sizes.iter().sum::<usize>() < 2 * spec.tokens_per_step, "facts leave room for reading: {sizes:?}");
             assert!(sizes.iter().all(|&size| size * 3 > spec.tokens_per_step / spec.micro_batches), "{sizes:?}");
         }
     }
 
     #[test]
-    fn every_known_entity_is_shown_exactly_as_often_as_the_world_says() {
-        let spec = PretrainSpec { world: WorldConfig::of(Size::Tiny, 3), ..shipped() };
-        let world = world::generate(&spec.world);
-        let rows = exposures(&spec).unwrap();
-        assert_eq!(rows.len(), world.pretrained().count());
-        for (row, entity) in rows.iter().zip(world.pretrained()) {
-            assert_eq!(row.name, entity.name.to_string());
-            assert_eq!(row.stated + row.asked, u64::from(entity.exposure.count));
-            assert_eq!(row.asked > 0, entity.exposure.wording == Wording::Asked && entity.exposure.count > 1);
-        }
+    fn exposures_are_counted_for_every_known_fact_and_grow_with_the_facts_share() {
+        let total = |share: f64| {
+            let mut spec = shipped();
+            spec.stage.truncate(1);
+            (spec.stage[0].tokens, spec.stage[0].facts) = (20_000, share);
+            let rows = exposures(&spec).unwrap();
+            assert_eq!(rows.len(), world::generate(&spec.world).pretrained().count() * TYPES[0].relations.len());
+            rows.iter().map(|row| row.stated + row.asked).sum::<u64>()
+        };
+        assert_eq!(total(0.0), 0);
+        assert!(0 < total(0.2) && total(0.2) < total(0.8));
     }
 }

@@ -6,10 +6,10 @@ use candle_core::{D, Device, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::curriculum::{Curriculum, Probe, ProbeKind, ReadingForm};
+use super::curriculum::{Curriculum, Probe, ReadingForm};
 use super::full;
 use super::pretrain::PretrainError;
-use crate::dataset::world::{Entity, Phrasing, Role, TYPES};
+use crate::dataset::world::TYPES;
 use crate::lm::ModelError;
 use crate::lm::decoder::{Decoder, Positions};
 use crate::rng::Rng;
@@ -24,7 +24,7 @@ pub struct Evaluation {
     pub step: u64,
     /// Questions behind each figure.
     pub questions: usize,
-    /// `read_1`, `read_4_near`, `recall_100_asked`, ...: see [`Evaluator::new`].
+    /// `read_1`, `read_4_near`, `recall`, ...: see [`Evaluator::new`].
     pub exact_match: BTreeMap<String, f64>,
 }
 
@@ -36,33 +36,39 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// Draws the questions. With passages of two to three facts, most of one type: `read_1`, `read_2`, `read_4` by number of passages;
-    /// `read_4_near` with near names, `read_4_held_out` in held-out wordings, `names_1` and `names_4` for invented names alone, `alias_4`
-    /// by another name, `unstated_4` where abstaining is right, `inverse_4`, `multi_hop_4`, `compare_4`. Without passages:
-    /// `recall_100_asked` and so on by exposures and wording, the same with `_held_out`, and `fresh` (never shown).
+    /// Draws the questions:
+    /// `read_1`, `read_2`, `read_4` passages of two to three sentences (most of one type), `read_4_near` with near names,
+    /// `read_4_held_out` and `recall_held_out` in held-out wordings; `recall` of known facts and `fresh` (never shown) without passages.
     pub fn new(curriculum: &Curriculum, questions: usize, seed: u64) -> Result<Self, ModelError> {
+        let form = |count, near_names| ReadingForm {
+            passages: (count, count),
+            sentences: (2, 3),
+            same_type: 0.7,
+            same_relation: 0.3,
+            near_names,
+            questions: 1,
+        };
         let mut probes = BTreeMap::new();
-        for (name, form, kind, phrasing) in readings() {
-            let probe = |index| curriculum.reading_probe(&form, kind, phrasing, &mut Rng::indexed(seed, name, index as u64));
+        let reading = [
+            ("read_1", form(1, 0.0), false),
+            ("read_2", form(2, 0.0), false),
+            ("read_4", form(4, 0.0), false),
+            ("read_4_near", form(4, 1.0), false),
+            ("read_4_held_out", form(4, 0.0), true),
+        ];
+        for (name, form, held_out) in reading {
+            let probe = |index| curriculum.reading_probe(&form, held_out, &mut Rng::indexed(seed, name, index as u64));
             probes.insert(name.to_owned(), (0..questions).map(probe).collect::<Result<_, _>>()?);
         }
-        for (key, entities) in strata(curriculum) {
-            for (name, phrasing) in [(format!("recall_{key}"), Phrasing::Seen), (format!("recall_{key}_held_out"), Phrasing::HeldOut)] {
-                let probe = |index: usize| {
-                    let rng = &mut Rng::indexed(seed, &name, index as u64);
-                    let entity = *rng.choose(&entities);
-                    curriculum.recall_probe(entity, rng.below(entity.values.len()), phrasing, rng)
-                };
-                let drawn: Vec<Probe> = (0..questions).map(probe).collect::<Result<_, _>>()?;
-                probes.insert(name, drawn);
-            }
+        for (name, known, held_out) in [("recall", true, false), ("recall_held_out", true, true), ("fresh", false, false)] {
+            let probe = |index: usize| {
+                let rng = &mut Rng::indexed(seed, name, index as u64);
+                let stranger = curriculum.stranger(index % TYPES.len(), rng);
+                let entity = if known && !curriculum.known().is_empty() { rng.choose(curriculum.known()) } else { &stranger };
+                curriculum.recall_probe(entity, rng.below(entity.values.len()), held_out, rng)
+            };
+            probes.insert(name.to_owned(), (0..questions).map(probe).collect::<Result<_, _>>()?);
         }
-        let fresh = |index: usize| {
-            let rng = &mut Rng::indexed(seed, "fresh", index as u64);
-            let entity = curriculum.stranger(index % TYPES.len(), rng);
-            curriculum.recall_probe(&entity, rng.below(entity.values.len()), Phrasing::Seen, rng)
-        };
-        probes.insert("fresh".to_owned(), (0..questions).map(fresh).collect::<Result<_, _>>()?);
         Ok(Self { probes, questions })
     }
 
@@ -76,48 +82,6 @@ impl Evaluator {
         }
         Ok(Evaluation { step, questions: self.questions, exact_match })
     }
-}
-
-/// The kinds of questions with passages.
-fn readings() -> Vec<(&'static str, ReadingForm, ProbeKind, Phrasing)> {
-    let form = |count| ReadingForm {
-        passages: (count, count),
-        sentences: (2, 3),
-        same_type: 0.7,
-        same_relation: 0.3,
-        near_names: 0.0,
-        questions: 1,
-        biographies: 0.4,
-        alias: 0.0,
-        unstated: 0.0,
-        inverse: 0.0,
-        linked: 0.0,
-        compare: 0.0,
-    };
-    let (four, seen) = (form(4), Phrasing::Seen);
-    vec![
-        ("read_1", form(1), ProbeKind::Lookup, seen),
-        ("read_2", form(2), ProbeKind::Lookup, seen),
-        ("read_4", four.clone(), ProbeKind::Lookup, seen),
-        ("read_4_near", ReadingForm { near_names: 1.0, ..four.clone() }, ProbeKind::Lookup, seen),
-        ("read_4_held_out", four.clone(), ProbeKind::Lookup, Phrasing::HeldOut),
-        ("names_1", form(1), ProbeKind::InventedName, seen),
-        ("names_4", four.clone(), ProbeKind::InventedName, seen),
-        ("alias_4", ReadingForm { alias: 0.5, ..four.clone() }, ProbeKind::Alias, seen),
-        ("unstated_4", four.clone(), ProbeKind::Unstated, seen),
-        ("inverse_4", four.clone(), ProbeKind::Inverse, seen),
-        ("multi_hop_4", ReadingForm { linked: 1.0, ..four.clone() }, ProbeKind::MultiHop, seen),
-        ("compare_4", ReadingForm { same_relation: 1.0, ..four }, ProbeKind::Compare, seen),
-    ]
-}
-
-/// Known entities of the test split by exposures and wording.
-fn strata<'a>(curriculum: &'a Curriculum) -> BTreeMap<String, Vec<&'a Entity>> {
-    let mut strata: BTreeMap<String, Vec<&Entity>> = BTreeMap::new();
-    for entity in curriculum.known().iter().filter(|entity| entity.role == Role::KnownTest) {
-        strata.entry(format!("{}_{}", entity.exposure.count, entity.exposure.wording.key())).or_default().push(entity);
-    }
-    strata
 }
 
 /// Probes whose answer greedy decoding would give: every answer token is the likeliest after those before it.

@@ -22,8 +22,6 @@ pub struct PretrainSpec {
     pub eval_steps: u64,
     /// Questions per figure of an evaluation.
     pub eval_questions: usize,
-    /// Questions per figure of the last one.
-    pub final_questions: usize,
     /// The world that is learnt.
     pub world: WorldConfig,
     /// Form of the model.
@@ -78,8 +76,7 @@ pub struct OptimizerSettings {
 pub struct Stage {
     /// Its length in tokens, rounded to whole steps of `tokens_per_step`.
     pub tokens: u64,
-    /// How densely known facts are shown, beside other stages: the world says how often each is shown in all, this spreads it over the
-    /// steps. 0 shows none.
+    /// Share of its tokens that are facts of known entities.
     pub facts: f64,
     /// Questions of a closed-book row.
     pub fact_questions: usize,
@@ -97,14 +94,10 @@ impl PretrainSpec {
         positive("micro_batches", self.micro_batches)?;
         positive("eval_steps", self.eval_steps as usize)?;
         positive("eval_questions", self.eval_questions)?;
-        positive("final_questions", self.final_questions)?;
         positive("stage", self.stage.len())?;
         for stage in &self.stage {
             range("stage.reading.passages", stage.reading.passages, 9)?;
             range("stage.reading.sentences", stage.reading.sentences, 5)?;
-            if stage.facts < 0.0 || !stage.facts.is_finite() {
-                return Err(PretrainError::Setting { key: "stage.facts", value: stage.facts.to_string(), expected: "0 or more" });
-            }
             positive("stage.reading.questions", stage.reading.questions)?;
             positive("stage.fact_questions", stage.fact_questions)?;
         }

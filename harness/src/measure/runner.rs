@@ -342,9 +342,7 @@ fn measure(
         tuned: &tuned,
         retriever,
         retrieved: index.as_ref().map_or(&[], |(_, found)| found.as_slice()),
-        passages: retriever.map_or_else(Passages::default, |retriever| {
-            Passages::new(retriever.chunks().iter().map(|chunk| chunk.document_id.as_str()))
-        }),
+        passages: passages_of(retriever),
         interrupt: request.interrupt,
     };
     write_passages(folder, &bench)?;
@@ -419,6 +417,12 @@ pub(super) fn build_index(plan: &RunPlan, listener: &mut Listener) -> Result<(Re
     let (retriever, figures) = Retriever::build(documents, &plan.spec.retrieval, embedder, &count).map_err(RunError::retrieval)?;
     listener(RunEvent::Advance(documents.len() as u64));
     Ok((retriever, figures, counters::cpu_seconds() - cpu))
+}
+
+/// Which chunks belong to which document.
+pub(super) fn passages_of(retriever: Option<&Retriever>) -> Passages<'_> {
+    let chunks = retriever.map_or(&[][..], Retriever::chunks);
+    Passages::new(chunks.iter().map(|chunk| chunk.document_id.as_str()))
 }
 
 /// Fully tuned decoders as models of their own.

@@ -6,7 +6,6 @@
 
 mod build;
 mod code;
-mod config;
 mod names;
 mod passage;
 mod question;
@@ -16,11 +15,9 @@ mod tests;
 mod types;
 
 pub use build::generate;
-pub use code::{house_code, house_record};
-pub use config::{EXPOSURES, Size, WorldConfig};
+pub use code::{HOUSE_CODE_WORDING, HOUSE_RECORD_WORDING, house_code, house_record};
 pub use names::{Name, NameSource, Pool, first_words, second_words};
-pub use passage::{Sentence, Style, fixed_sentences, sentences, text};
-pub use question::{Phrasing, Task, compare, inverse, lookup, multi_hop};
+pub use passage::{Sentence, sentences, text};
 pub use relation::{EntityType, Relation, ValueClass, fill};
 pub use types::TYPES;
 
@@ -30,6 +27,43 @@ use serde::{Deserialize, Serialize};
 
 use super::Dataset;
 use crate::rng::Rng;
+
+/// Seed and numbers of entities.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorldConfig {
+    /// Everything is drawn from it.
+    pub seed: u64,
+    /// Entities whose facts are in pre-training and asked about in the test split.
+    pub known_test: usize,
+    /// Entities whose facts are in pre-training and asked about in the training labels.
+    pub known_train: usize,
+    /// Entities whose facts are in pre-training, and two of them have changed since.
+    pub updated: usize,
+    /// Entities that only the documents know, asked about in the test split.
+    pub fresh_test: usize,
+    /// The same, asked about in the training labels.
+    pub fresh_train: usize,
+    /// The same, asked about in the validation labels.
+    pub fresh_validation: usize,
+    /// Entities that nobody asks about, with names near to those of test entities.
+    pub distractors: usize,
+}
+
+impl Default for WorldConfig {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            known_test: 48,
+            known_train: 24,
+            updated: 32,
+            fresh_test: 72,
+            fresh_train: 120,
+            fresh_validation: 20,
+            distractors: 160,
+        }
+    }
+}
 
 /// What an entity is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -57,12 +91,7 @@ impl Role {
         matches!(self, Self::KnownTest | Self::KnownTrain | Self::Updated)
     }
 
-    /// Whether the test split asks about the entity.
-    pub fn tested(self) -> bool {
-        matches!(self, Self::KnownTest | Self::Updated | Self::FreshTest)
-    }
-
-    /// The slice `knowledge` of what its document states.
+    /// The slice `knowledge`.
     pub fn knowledge(self) -> &'static str {
         match self {
             Self::KnownTest | Self::KnownTrain => "known",
@@ -72,59 +101,15 @@ impl Role {
     }
 }
 
-/// In which wordings pre-training shows an entity's facts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Wording {
-    /// Always in the same sentence, in the same order, and never asked.
-    One,
-    /// In all wordings and styles and in any order, never asked.
-    Several,
-    /// The same, and half of the time asked as questions.
-    Asked,
-}
-
-impl Wording {
-    /// Every one, in a fixed order.
-    pub const ALL: [Self; 3] = [Self::One, Self::Several, Self::Asked];
-
-    /// Name in slices.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::One => "one",
-            Self::Several => "several",
-            Self::Asked => "asked",
-        }
-    }
-}
-
-/// How pre-training shows an entity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exposure {
-    /// How often each of its facts is shown; 0 for what pre-training does not know.
-    pub count: u32,
-    /// In which wordings.
-    pub wording: Wording,
-}
-
-impl Exposure {
-    /// Never shown.
-    pub const NONE: Self = Self { count: 0, wording: Wording::Asked };
-}
-
 /// An entity with a value for each relation of its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entity {
     /// Unique.
     pub name: Name,
-    /// Another name that its document gives.
-    pub alias: Option<Name>,
     /// Index into [`TYPES`].
     pub type_index: usize,
     /// What it is there for.
     pub role: Role,
-    /// What pre-training shows of it.
-    pub exposure: Exposure,
     /// Values as pre-training shows them, in the order of the type's relations.
     pub values: Vec<String>,
     /// Newer values, `(relation, value)`; only for [`Role::Updated`].
@@ -137,10 +122,10 @@ impl Entity {
         &TYPES[self.type_index]
     }
 
-    /// A random entity of a type, never shown in pre-training.
+    /// A random entity of a type.
     pub fn draw(name: Name, type_index: usize, role: Role, names: &NameSource, rng: &mut Rng) -> Self {
         let values = TYPES[type_index].relations.iter().map(|relation| relation.values.draw(names, rng)).collect();
-        Self { name, alias: None, type_index, role, exposure: Exposure::NONE, values, updates: Vec::new() }
+        Self { name, type_index, role, values, updates: Vec::new() }
     }
 
     /// The entity as its document describes it: with the newer values.
@@ -172,7 +157,7 @@ impl World {
 
     /// Every name of an entity: pre-training may use them for these entities only.
     pub fn reserved_names(&self) -> BTreeSet<Name> {
-        self.entities.iter().flat_map(|entity| std::iter::once(&entity.name).chain(&entity.alias)).cloned().collect()
+        self.entities.iter().map(|entity| entity.name.clone()).collect()
     }
 }
 
@@ -187,19 +172,17 @@ pub fn vocabulary() -> Vec<String> {
             }
         }
     };
-    ["Passage", "Question", "Answer", "unknown"].into_iter().for_each(&mut add);
+    ["Passage", "Question", "Answer"].into_iter().for_each(&mut add);
     for relation in TYPES.iter().flat_map(|kind| kind.relations) {
         for wording in relation.sentences.iter().chain(relation.pronoun).chain(relation.questions).chain(relation.held_out) {
             add(&fill(wording, "", ""));
         }
         add(relation.noun);
-        relation.values.words().iter().copied().for_each(&mut add);
+        if let ValueClass::Closed(values) = relation.values {
+            values.iter().copied().for_each(&mut add);
+        }
     }
-    let placeholders = ["{r}", "{n}", "{v}", "{t}", "{a}", "{b}"];
-    for wording in Style::wordings().chain(question::wordings()).chain(["and"]) {
-        add(&placeholders.iter().fold(wording.to_owned(), |text, placeholder| text.replace(placeholder, "")));
-    }
-    TYPES.iter().for_each(|kind| add(kind.key));
+    HOUSE_CODE_WORDING.iter().chain(&HOUSE_RECORD_WORDING).for_each(|wording| add(&wording.replace("{r}", "").replace("{n}", "")));
     first_words().iter().chain(&second_words()).for_each(|word| add(word));
     words
 }

@@ -1,4 +1,4 @@
-//! Invented names: two capitalised words of two syllables each, one from each list; in large worlds a third stands between them.
+//! Invented names: two capitalised words of two syllables each, one from each list.
 
 use std::collections::BTreeSet;
 
@@ -28,18 +28,13 @@ fn words(onsets: &[&str], rimes: &[&str]) -> Vec<String> {
 pub struct Name {
     /// First word.
     pub first: String,
-    /// Middle word, from the list of second words; only in worlds with more entities than there are names of two words.
-    pub middle: Option<String>,
-    /// Last word.
+    /// Second word.
     pub second: String,
 }
 
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.middle {
-            Some(middle) => write!(f, "{} {middle} {}", self.first, self.second),
-            None => write!(f, "{} {}", self.first, self.second),
-        }
+        write!(f, "{} {}", self.first, self.second)
     }
 }
 
@@ -72,25 +67,18 @@ pub struct NameSource {
     second: Vec<String>,
     taken: BTreeSet<Name>,
     pool: Pool,
-    middles: bool,
 }
 
 impl NameSource {
-    /// All names of two words in the pool are free but `taken`.
+    /// All names of the pool are free but `taken`.
     pub fn new(pool: Pool, taken: BTreeSet<Name>) -> Self {
-        Self { first: first_words(), second: second_words(), taken, pool, middles: false }
+        Self { first: first_words(), second: second_words(), taken, pool }
     }
 
-    /// The same with names of three words: 884,736 in the pool [`Pool::All`].
-    pub fn with_middles(mut self) -> Self {
-        self.middles = true;
-        self
-    }
-
-    /// A free name. The caller sees to it that far fewer names are taken than there are: 9,216 of two words.
+    /// A free name. The caller sees to it that far fewer than the 9,216 names are taken.
     pub fn draw(&self, rng: &mut Rng) -> Name {
         loop {
-            if let Some(name) = self.name(rng.below(self.first.len()), rng.below(self.second.len()), rng) {
+            if let Some(name) = self.name(rng.below(self.first.len()), rng.below(self.second.len())) {
                 return name;
             }
         }
@@ -105,7 +93,7 @@ impl NameSource {
             } else {
                 second = position(&self.second, &other.second);
             }
-            if let Some(name) = self.name(first, second, rng).filter(|name| name != other) {
+            if let Some(name) = self.name(first, second).filter(|name| name != other) {
                 return name;
             }
         }
@@ -116,10 +104,9 @@ impl NameSource {
         self.taken.insert(name.clone());
     }
 
-    /// The name of two words, with a random one between them where names have three, if it is free.
-    fn name(&self, first: usize, second: usize, rng: &mut Rng) -> Option<Name> {
-        let middle = self.middles.then(|| rng.choose(&self.second).clone());
-        let name = Name { first: self.first[first].clone(), middle, second: self.second[second].clone() };
+    /// The name of two words, if it is free.
+    fn name(&self, first: usize, second: usize) -> Option<Name> {
+        let name = Name { first: self.first[first].clone(), second: self.second[second].clone() };
         (self.pool.holds(first, second) && !self.taken.contains(&name)).then_some(name)
     }
 }

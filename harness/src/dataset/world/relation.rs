@@ -6,11 +6,9 @@ use crate::rng::Rng;
 /// Where a relation's values come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueClass {
-    /// One of a closed list: many entities share a value.
+    /// One of a closed list.
     Closed(&'static [&'static str]),
-    /// Two different ones of a closed list, `chess and golf`: an entity has many values.
-    Pair(&'static [&'static str]),
-    /// An invented name, or the name of another entity.
+    /// An invented name.
     Name,
     /// A year from 1500 to 1999.
     Year,
@@ -23,10 +21,6 @@ impl ValueClass {
     pub fn draw(self, names: &NameSource, rng: &mut Rng) -> String {
         match self {
             Self::Closed(values) => (*rng.choose(values)).to_owned(),
-            Self::Pair(values) => {
-                let pair = rng.sample_indices(values.len(), 2);
-                format!("{} and {}", values[pair[0]], values[pair[1]])
-            }
             Self::Name => names.draw(rng).to_string(),
             Self::Year => (1500 + rng.below(500)).to_string(),
             Self::Number(digits) => {
@@ -36,21 +30,12 @@ impl ValueClass {
         }
     }
 
-    /// Name of the class in slices: `closed`, `pair`, `name` or `number`.
+    /// Name of the class in slices: `closed`, `name` or `number`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Closed(_) => "closed",
-            Self::Pair(_) => "pair",
             Self::Name => "name",
             Self::Year | Self::Number(_) => "number",
-        }
-    }
-
-    /// The words that its values are made of; none for names and numbers.
-    pub fn words(self) -> &'static [&'static str] {
-        match self {
-            Self::Closed(values) | Self::Pair(values) => values,
-            Self::Name | Self::Year | Self::Number(_) => &[],
         }
     }
 }
@@ -64,8 +49,6 @@ pub struct Relation {
     pub noun: &'static str,
     /// Its values.
     pub values: ValueClass,
-    /// The type of entity that its value may name: what questions over two documents go through.
-    pub target: Option<&'static str>,
     /// Sentences with the entity's name.
     pub sentences: &'static [&'static str],
     /// Sentences that follow another one about the same entity.
@@ -83,13 +66,6 @@ pub struct EntityType {
     pub key: &'static str,
     /// What is known about such entities.
     pub relations: &'static [Relation],
-}
-
-impl EntityType {
-    /// The relation that two entities can be compared by: the one with years.
-    pub fn dated(&self) -> Option<usize> {
-        self.relations.iter().position(|relation| relation.values == ValueClass::Year)
-    }
 }
 
 /// Puts a name and a value into a wording.
