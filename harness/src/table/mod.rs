@@ -31,7 +31,7 @@ pub use input::{Observation, RunData};
 pub use latency::{LatencyRow, Stage, milliseconds};
 pub use metric::{Direction, Kind, Metric};
 pub use quality::{ALL, QualityRow};
-pub use score::{Column, Scored, Scores};
+pub use score::{BySeed, Column, Scored, Scores};
 
 /// Where the tables of a run stand.
 const FOLDER: &str = "tables";
