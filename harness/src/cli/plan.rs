@@ -322,7 +322,7 @@ fn power_text(outlook: &Outlook) -> String {
         let _ = writeln!(text, "to show {} points:", effect.points);
         for (name, need) in [("one comparison", &effect.alone), ("all declared", &effect.family)] {
             text.push_str(&match need {
-                Some(need) => need_text(name, need),
+                Some(need) => need_text(name, need, outlook.trainings > 0),
                 None => format!("  {name:<15} not possible: fewer than {} % of the questions are discordant\n", effect.points),
             });
         }
@@ -341,10 +341,15 @@ fn power_text(outlook: &Outlook) -> String {
     text
 }
 
-fn need_text(name: &str, need: &Need) -> String {
+fn need_text(name: &str, need: &Need, has_trainings: bool) -> String {
+    let tuned = if has_trainings {
+        format!("; with tuned variants {:.0} questions and {:.0} training seeds", need.questions_tuned, need.seeds)
+    } else {
+        String::new()
+    };
     format!(
-        "  {name:<15} {:.0} questions in {:.0} clusters ({:.0} per variant if they were not asked the same); with tuned variants {:.0} questions \
-         and {:.0} training seeds; about {:.0} s and {:.2} {} in all\n",
-        need.questions, need.clusters, need.questions_unpaired, need.questions_tuned, need.seeds, need.seconds, need.money, need.currency
+        "  {name:<15} {:.0} questions in {:.0} clusters ({:.0} per variant if they were not asked the same){tuned}; about {:.0} s and {:.2} {} in \
+         all, labels included\n",
+        need.questions, need.clusters, need.questions_unpaired, need.seconds, need.money, need.currency
     )
 }

@@ -11,6 +11,7 @@ mod slices;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod view;
 
 use std::path::Path;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::input::RunData;
 use super::metric::{Direction, Kind, Metric, SHARE};
 use super::quality::{ALL, Slice};
-use super::score::{Column, Scored, Scores};
+use super::score::{BySeed, Column, Scored, Scores};
 use crate::spec::VariantKind;
 use crate::stats::{Comparison, Components, Estimate, Judgement, Rule, Values, Verdict, benjamini_hochberg, holm};
 
@@ -47,6 +47,14 @@ impl Adjustment {
         match self {
             Self::Holm => "holm",
             Self::BenjaminiHochberg => "bh",
+        }
+    }
+
+    /// The p-values, adjusted.
+    fn of(self, p: &[f64]) -> Vec<f64> {
+        match self {
+            Self::Holm => holm(p),
+            Self::BenjaminiHochberg => benjamini_hochberg(p),
         }
     }
 }
@@ -203,8 +211,7 @@ fn combine(scores: &Scores, metric: &Metric, terms: &[(VariantKind, f64)]) -> Op
 /// The slice's differences by training seed, over seeds that every variant with several has; a variant with one stands in each of them.
 /// Empty if no variant has several.
 fn by_seed(scores: &Scores, metric: &Metric, terms: &[(VariantKind, f64)], slice: &Slice) -> Vec<Vec<Option<f64>>> {
-    let seeded: Vec<&BTreeMap<u64, Vec<Option<f64>>>> =
-        terms.iter().filter_map(|(variant, _)| scores.by_seed(*variant, &metric.id)).collect();
+    let seeded: Vec<&BySeed> = terms.iter().filter_map(|(variant, _)| scores.by_seed(*variant, &metric.id)).collect();
     let Some(first) = seeded.first() else { return Vec::new() };
     let shared = first.keys().filter(|seed| seeded.iter().all(|seeds| seeds.contains_key(seed)));
     let value = |variant: VariantKind, seed: u64, index: usize| match scores.by_seed(variant, &metric.id) {
@@ -237,8 +244,7 @@ pub(super) fn judge(data: &RunData, primary: Option<&Metric>, mut found: Vec<Fou
     let mut judged: Vec<Option<ContrastRow>> = found.iter().map(|_| None).collect();
     for ((metric, is_all, scale), members) in families {
         let is_declared = is_all && scale == Scale::Additive && primary.is_some_and(|primary| primary.id == metric);
-        let (adjustment, adjust): (_, fn(&[f64]) -> Vec<f64>) =
-            if is_declared { (Adjustment::Holm, holm) } else { (Adjustment::BenjaminiHochberg, benjamini_hochberg) };
+        let adjustment = if is_declared { Adjustment::Holm } else { Adjustment::BenjaminiHochberg };
         let is_share = scale == Scale::Additive && found[members[0]].metric.unit == SHARE;
         let rule = Rule {
             alpha: spec.alpha,
@@ -246,10 +252,10 @@ pub(super) fn judge(data: &RunData, primary: Option<&Metric>, mut found: Vec<Fou
             margin: (is_share && spec.margin > 0.0).then_some(spec.margin / 100.0),
             comparisons: if is_declared { members.len() } else { 1 },
         };
-        let p = adjust(&members.iter().map(|index| found[*index].comparison.p).collect::<Vec<f64>>());
+        let p = adjustment.of(&members.iter().map(|index| found[*index].comparison.p).collect::<Vec<f64>>());
         let equivalence = rule.margin.map(|margin| {
             let p = members.iter().map(|index| found[*index].comparison.p_equivalence(margin));
-            adjust(&p.collect::<Vec<f64>>())
+            adjustment.of(&p.collect::<Vec<f64>>())
         });
         for (place, index) in members.into_iter().enumerate() {
             let (found, p_equivalence) = (&found[index], equivalence.as_ref().map(|p| p[place]));

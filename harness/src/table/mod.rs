@@ -34,7 +34,7 @@ pub use ladder::{Cause, LadderRow, Rung};
 pub use latency::{LatencyRow, Stage, milliseconds};
 pub use metric::{Direction, Kind, Metric, primary as primary_of};
 pub use quality::{ALL, QualityRow, members as slices_of};
-pub use score::{Column, Scored, Scores};
+pub use score::{BySeed, Column, Scored, Scores};
 
 /// Where the tables of a run stand.
 const FOLDER: &str = "tables";

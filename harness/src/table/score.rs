@@ -19,6 +19,9 @@ pub struct Scored {
 /// Scores of a variant under a metric, by sample; nothing where the metric does not apply or the sample has no row.
 pub type Column = Vec<Option<Scored>>;
 
+/// Scores by training seed and sample.
+pub type BySeed = BTreeMap<u64, Vec<Option<f64>>>;
+
 /// All scores of a run's accuracy pass.
 #[derive(Debug, Clone, Default)]
 pub struct Scores {
@@ -26,7 +29,7 @@ pub struct Scores {
     pub metrics: Vec<Metric>,
     columns: BTreeMap<(VariantKind, String), Column>,
     /// The same by seed, of variants with more than one.
-    by_seed: BTreeMap<(VariantKind, String), BTreeMap<u64, Vec<Option<f64>>>>,
+    by_seed: BTreeMap<(VariantKind, String), BySeed>,
 }
 
 impl Scores {
@@ -68,7 +71,7 @@ impl Scores {
     }
 
     /// The scores of one variant under one metric by seed; nothing for a variant with one seed.
-    pub fn by_seed(&self, variant: VariantKind, metric: &str) -> Option<&BTreeMap<u64, Vec<Option<f64>>>> {
+    pub fn by_seed(&self, variant: VariantKind, metric: &str) -> Option<&BySeed> {
         self.by_seed.get(&(variant, metric.to_owned()))
     }
 

@@ -4,6 +4,7 @@ use super::axis::{self, Frame, Key, Scale, plain_tick};
 use super::scene::{Anchor, Color, Scene};
 use super::style::{GRID, INK, LABEL_SIZE, Mark, SOFT};
 use super::{Figure, line};
+use crate::report::verdict::{difference_name, verdict_word};
 use crate::report::{format, slices as slice_names};
 use crate::stats::Verdict;
 use crate::table::{ALL, ContrastRow, Metric, Tables, metric::SHARE};
@@ -25,11 +26,6 @@ fn look(verdict: Verdict) -> (Mark, Color) {
         Verdict::Equivalent => (Mark::Square, INK),
         Verdict::Inconclusive => (Mark::Circle, SOFT),
     }
-}
-
-/// `rag − baseline`; a difference of differences is the interaction.
-fn name(row: &ContrastRow) -> String {
-    if row.left.contains('-') { "interaction".to_owned() } else { format!("{} − {}", row.left, row.right) }
 }
 
 /// The declared differences of the leading metric; nothing if there are none.
@@ -76,7 +72,7 @@ pub(super) fn forest(tables: &Tables) -> Option<Figure> {
             scene.line(vec![(16.0, y), (WIDTH - 16.0, y)], GRID, 1.0);
         }
         y += GAP / 2.0 + ROW / 2.0;
-        scene.text((16.0, y), &name(group[0]), LABEL_SIZE, INK, Anchor::Start);
+        scene.text((16.0, y), &difference_name(&group[0].left, &group[0].right), LABEL_SIZE, INK, Anchor::Start);
         y += ROW;
         for row in group {
             draw(&mut scene, &frame, &x, row, y);
@@ -99,7 +95,7 @@ fn draw(scene: &mut Scene, frame: &Frame, x: &Scale, row: &ContrastRow, y: f64) 
     frame.row_labels(scene, &[(y, if is_all { "all questions".to_owned() } else { row.slice.clone() })]);
     scene.whisker_x(y, x.at(estimate.ci_low), x.at(estimate.ci_high), color);
     mark.draw(scene, color, (x.at(estimate.point), y), if is_all { 6.0 } else { 4.0 });
-    scene.text((frame.right + 12.0, y), row.verdict().name(), LABEL_SIZE, if is_all { INK } else { SOFT }, Anchor::Start);
+    scene.text((frame.right + 12.0, y), verdict_word(row), LABEL_SIZE, if is_all { INK } else { SOFT }, Anchor::Start);
 }
 
 fn subtitle(tables: &Tables, n: usize) -> String {

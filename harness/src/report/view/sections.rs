@@ -8,6 +8,7 @@ use crate::cost::{Currency, Ledger, TOTAL_FLOPS, TOTAL_MONEY, TOTAL_SECONDS};
 use crate::report::format;
 use crate::report::plot::Figure;
 use crate::report::slices::{self, SliceName};
+use crate::report::verdict::{difference_name, verdict_word};
 use crate::spec::VariantKind;
 use crate::stats::Verdict;
 use crate::table::{ALL, ContrastRow, CostPhase, Kind, Metric, QualityRow, Rung, Scale, Stage, Tables};
@@ -125,8 +126,8 @@ fn effects(tables: &Tables) -> Option<Section> {
         place: Place::Both,
     };
     let text = "Each question is compared with itself under the other variant. The interaction is what fine-tuning adds on top of retrieval, \
-                less what it adds alone; below zero means that the two do partly the same work. Below the verdicts, the same by slice: \
-                verdicts there are adjusted for the number of slices and differences.";
+                less what it adds alone: below zero (interference) the two do partly the same work, above (synergy) they help each other. The \
+                second table has the same by slice; verdicts there are adjusted for the number of slices and differences.";
     let paragraphs = std::iter::once(text.to_owned()).chain(meanings(tables, &names)).collect();
     Some(section("effects", "Differences", true, paragraphs, vec![verdicts(tables, metric), grid]))
 }
@@ -139,7 +140,7 @@ fn verdicts(tables: &Tables, metric: &Metric) -> Grid {
         let effect = row.comparison.design_effect.map_or_else(|| Entry::new("–"), |effect| Entry::new(format::significant(effect, 2)));
         vec![
             Entry::new(difference_name(&row.left, &row.right)),
-            Entry::new(row.verdict().name()),
+            Entry::new(verdict_word(row)),
             Entry::with(format::signed(row.difference.point, metric), interval(row)),
             Entry::new(format::p_value(row.p_adjusted).trim_start_matches("p ").trim_start_matches("= ")),
             detectable,
@@ -169,16 +170,10 @@ fn difference_entry(tables: &Tables, left: &str, right: &str, slice: &str, metri
     tables.contrast_of(left, right, slice, &metric.id).map_or_else(Entry::missing, |row| {
         let note = match row.verdict() {
             Verdict::Better | Verdict::Worse => "",
-            Verdict::Equivalent => "equivalent",
-            Verdict::Inconclusive => "inconclusive",
+            Verdict::Equivalent | Verdict::Inconclusive => verdict_word(row),
         };
         Entry::with(format::signed(row.difference.point, metric), interval(row)).noted(note)
     })
-}
-
-/// `rag − baseline`; a difference of differences is the interaction.
-fn difference_name(left: &str, right: &str) -> String {
-    if left.contains('-') { "interaction".to_owned() } else { format!("{left} − {right}") }
 }
 
 /// What the values of these slice names mean, in one paragraph; nothing if the dataset does not say.
