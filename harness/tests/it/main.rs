@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod bad_input;
+mod gate;
 mod quickstart;
 mod sandbox;
 mod threads;
