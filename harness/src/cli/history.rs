@@ -111,7 +111,12 @@ fn as_text(trend: &Trend, flaky: &[Flaky]) -> String {
             let direction = if trend.is_worse(change) { "worse" } else { "better" };
             let (before, after) = (trend.shown(change.before), trend.shown(change.after));
             let run = line.points[change.at].number;
-            let _ = writeln!(text, "{} is {direction} since run {run}: {before} before, {after} after (p {:.3})", line.variant.name(), change.p);
+            let _ = writeln!(
+                text,
+                "{} is {direction} since run {run}: {before} before, {after} after (p {:.3})",
+                line.variant.name(),
+                change.p
+            );
         }
     }
     if !has_change {

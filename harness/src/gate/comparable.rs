@@ -98,7 +98,9 @@ fn samples(candidate: &Run, reference: &Run) -> Option<String> {
     }
     let changed = reference.data.samples.iter().filter(|sample| candidate.sample(&sample.id) != Some(sample));
     let changed: Vec<&str> = changed.map(|sample| sample.id.as_str()).collect();
-    changed.first().map(|first| format!("samples: {} questions have other words, references, slices or clusters (first: `{first}`)", changed.len()))
+    changed
+        .first()
+        .map(|first| format!("samples: {} questions have other words, references, slices or clusters (first: `{first}`)", changed.len()))
 }
 
 fn incomplete(side: &str, run: &Run) -> Option<String> {
@@ -109,5 +111,7 @@ fn incomplete(side: &str, run: &Run) -> Option<String> {
         let answered: BTreeSet<usize> = run.data.rows_of(variant, Phase::Accuracy).map(|row| row.sample).collect();
         (answered.len() < run.data.samples.len()).then(|| (variant.name(), answered.len()))
     });
-    short.map(|(variant, has)| format!("the {side} is not complete: `{variant}` has answers to {has} of {} questions", run.data.samples.len()))
+    short.map(|(variant, has)| {
+        format!("the {side} is not complete: `{variant}` has answers to {has} of {} questions", run.data.samples.len())
+    })
 }

@@ -1,5 +1,7 @@
 //! A report for machines: JUnit XML, SARIF, Bencher Metric Format, JSON.
 
+use std::path::Path;
+
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde_json::{Map, Value, json};
 
@@ -79,7 +81,9 @@ fn result(report: &GateReport, check: &Check) -> Value {
         Outcome::Inconclusive => "warning",
         Outcome::Pass => "none",
     };
-    let uri = format!("{}/manifest.json", report.candidate.folder.replace('\\', "/").trim_end_matches('/')).replace(' ', "%20");
+    let folder = report.candidate.folder.replace('\\', "/").replace('%', "%25").replace(' ', "%20");
+    let root = if Path::new(&report.candidate.folder).is_absolute() { "file://" } else { "" };
+    let uri = format!("{root}{}/manifest.json", folder.trim_end_matches('/'));
     let location = json!({ "artifactLocation": { "uri": uri }, "region": { "startLine": 1 } });
     // One alert per check, whatever its figures are next time.
     let fingerprint = blake3::hash(check.name().as_bytes()).to_hex();

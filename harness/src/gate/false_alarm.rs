@@ -199,7 +199,7 @@ impl Donors {
         let of = |(quantity, values): (&Quantity, &Values)| {
             let map = if quantity.is_timed() { &timed } else { &scored };
             let taken = |side: fn(&(usize, usize)) -> usize| map.iter().map(|donors| values[side(donors.as_ref()?)]).collect();
-            Pairs { candidate: taken(|donors| donors.0), reference: taken(|donors| donors.1) }
+            Pairs { candidate: taken(|donors| donors.0), reference: taken(|donors| donors.1), by_seed: Vec::new() }
         };
         tested.iter().zip(values).map(of).collect()
     }
@@ -267,7 +267,12 @@ impl Planted {
             let values = pairs.candidate.iter_mut().zip(&spoilt);
             values.filter(|(_, spoilt)| **spoilt).for_each(|(value, _)| *value = value.map(|_| 0.0));
         }
-        let both: Vec<f64> = pairs[self.index].candidate.iter().zip(&pairs[self.index].reference).filter_map(|(left, right)| Some(left.as_ref()? - right.as_ref()?)).collect();
+        let both: Vec<f64> = pairs[self.index]
+            .candidate
+            .iter()
+            .zip(&pairs[self.index].reference)
+            .filter_map(|(left, right)| Some(left.as_ref()? - right.as_ref()?))
+            .collect();
         let checks = judge.checks(&pairs);
         let own = |check: &&super::Check| check.variant == self.variant && check.metric == self.metric;
         let whole = checks.iter().filter(own).find(|check| check.slice == ALL);

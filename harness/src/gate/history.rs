@@ -222,7 +222,11 @@ impl History {
             }
             let path = folder.join("run.json");
             let text = fs::read_to_string(&path).map_err(StoreError::io("read", &path))?;
-            let malformed = |error: serde_json::Error| StoreError::Malformed { path: path.display().to_string(), line: error.line(), problem: error.to_string() };
+            let malformed = |error: serde_json::Error| StoreError::Malformed {
+                path: path.display().to_string(),
+                line: error.line(),
+                problem: error.to_string(),
+            };
             entries.push(serde_json::from_str::<Entry>(&text).map_err(malformed)?);
         }
         entries.sort_by_key(|entry| entry.number);
@@ -284,7 +288,8 @@ impl History {
                 if row.metric != metric || row.slice != slice {
                     continue;
                 }
-                let line = lines.entry(row.variant).or_insert_with(|| TrendLine { variant: row.variant, points: Vec::new(), changes: Vec::new() });
+                let line =
+                    lines.entry(row.variant).or_insert_with(|| TrendLine { variant: row.variant, points: Vec::new(), changes: Vec::new() });
                 line.points.push(TrendPoint { number: entry.number, point: row.point, ci_low: row.ci_low, ci_high: row.ci_high });
                 sample = Some(row);
             }
@@ -298,13 +303,23 @@ impl History {
             line.changes = change_points(&values, CHANGE_ALPHA, PERMUTATIONS, 1);
         }
         let blessed = self.blessed().ok().map(|blessing| blessing.number);
-        Ok(Trend { entries, lines, slice, label: history::label(&sample), unit: sample.unit, is_lower_better: sample.is_lower_better, metric, blessed })
+        Ok(Trend {
+            entries,
+            lines,
+            slice,
+            label: history::label(&sample),
+            unit: sample.unit,
+            is_lower_better: sample.is_lower_better,
+            metric,
+            blessed,
+        })
     }
 
     /// Draws a trend into the folder, as `trend-<metric>.svg`, `.png` and `.csv`; gives the path without its ending.
     pub fn draw(&self, drawn: &Trend) -> Result<PathBuf, HistoryError> {
         let name = if drawn.slice == ALL { drawn.metric.clone() } else { format!("{}-{}", drawn.metric, drawn.slice) };
-        let safe: String = name.chars().map(|letter| if letter.is_alphanumeric() || "-_.".contains(letter) { letter } else { '-' }).collect();
+        let safe: String =
+            name.chars().map(|letter| if letter.is_alphanumeric() || "-_.".contains(letter) { letter } else { '-' }).collect();
         let title = format!("{} over {} runs", format::sentence(&drawn.label), drawn.entries.len());
         let figure = trend::figure(&title, &drawn.unit, &drawn.lines);
         let path = self.0.join(format!("trend-{safe}"));
@@ -334,7 +349,9 @@ impl History {
                 }
             }
         }
-        flaky.sort_by(|left, right| (right.flips, right.changes).cmp(&(left.flips, left.changes)).then_with(|| left.sample.cmp(&right.sample)));
+        flaky.sort_by(|left, right| {
+            (right.flips, right.changes).cmp(&(left.flips, left.changes)).then_with(|| left.sample.cmp(&right.sample))
+        });
         Ok(flaky)
     }
 }

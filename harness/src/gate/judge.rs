@@ -9,7 +9,7 @@ use super::policy::{Adjustment, Policy};
 use super::quantity::{Form, Kind, Quantity};
 use super::run::Values;
 use crate::spec::VariantKind;
-use crate::stats::{self, Comparison, Resampler, Rule};
+use crate::stats::{self, Comparison, Components, Resampler, Rule};
 use crate::table::ALL;
 
 /// Of the draws behind bounds and tests.
@@ -115,6 +115,8 @@ pub struct Pairs {
     pub candidate: Values,
     /// Reference.
     pub reference: Values,
+    /// The same of every training seed, where there are several: candidate and reference.
+    pub by_seed: Vec<(Values, Values)>,
 }
 
 /// The outcome of all checks: regressed if one is; inconclusive if one over all questions is (a slice can stop the gate; undecided, it
@@ -175,7 +177,14 @@ struct Tested {
 
 impl<'a> Judge<'a> {
     /// `members` gives the questions of a quantity, `clusters` the cluster of every question.
-    pub fn new(quantities: &'a [Quantity], policy: &'a Policy, unsteadiness: f64, clusters: &[&str], resamples: usize, members: impl Fn(&Quantity) -> Vec<usize>) -> Self {
+    pub fn new(
+        quantities: &'a [Quantity],
+        policy: &'a Policy,
+        unsteadiness: f64,
+        clusters: &[&str],
+        resamples: usize,
+        members: impl Fn(&Quantity) -> Vec<usize>,
+    ) -> Self {
         let mut by_questions = BTreeMap::<Vec<usize>, Vec<usize>>::new();
         for (index, quantity) in quantities.iter().enumerate() {
             by_questions.entry(members(quantity)).or_default().push(index);
@@ -205,11 +214,12 @@ impl<'a> Judge<'a> {
         for is_score in [true, false] {
             let of_kind = |index: &usize| !matches!(self.quantities[*index].form, Form::Ratio { .. }) == is_score;
             let these: Vec<usize> = tested.iter().copied().filter(of_kind).collect();
-            let columns: Vec<Values> = these.iter().map(|index| self.worsenings(*index, group, &pairs[*index])).collect();
+            let of = |index: &usize| self.worsenings(*index, group, &pairs[*index].candidate, &pairs[*index].reference);
+            let columns: Vec<Values> = these.iter().map(of).collect();
             let values = if is_score { stats::Values::Scores } else { stats::Values::Measures };
             let compared = group.resampler.compare(&columns, values);
             found.extend(these.into_iter().zip(columns).zip(compared).filter_map(|((index, column), comparison)| {
-                let comparison = comparison?;
+                let comparison = self.with_training(comparison?, index, group, &pairs[index]);
                 let half = comparison.p / 2.0;
                 let p = if comparison.difference.point > 0.0 { half } else { 1.0 - half };
                 let least = 0.5f64.powi(group.changed_clusters(&column) as i32 + 1);
@@ -219,9 +229,16 @@ impl<'a> Judge<'a> {
         found
     }
 
-    fn worsenings(&self, index: usize, group: &Group, pairs: &Pairs) -> Values {
-        let of = |question: &usize| Some(self.quantities[index].worsening(pairs.candidate[*question]?, pairs.reference[*question]?));
+    fn worsenings(&self, index: usize, group: &Group, candidate: &Values, reference: &Values) -> Values {
+        let of = |question: &usize| Some(self.quantities[index].worsening(candidate[*question]?, reference[*question]?));
         group.questions.iter().map(of).collect()
+    }
+
+    /// With several trainings, what differs between them is luck that more questions do not average away.
+    fn with_training(&self, comparison: Comparison, index: usize, group: &Group, pairs: &Pairs) -> Comparison {
+        let of_seed = |(candidate, reference): &(Values, Values)| self.worsenings(index, group, candidate, reference);
+        let components = Components::of(&pairs.by_seed.iter().map(of_seed).collect::<Vec<_>>());
+        components.map_or(comparison, |components| comparison.with_training(components, group.resampler.confidence()))
     }
 
     /// Tests that could not have been significant whatever the signs of the changes are left out of the family: how many clusters changed says
@@ -243,10 +260,12 @@ impl<'a> Judge<'a> {
         let quantity = &self.quantities[index];
         let both: Vec<(f64, f64)> = pairs.candidate.iter().zip(&pairs.reference).filter_map(|(left, right)| left.zip(*right)).collect();
         let n = both.len();
-        let (candidate, reference) = (both.iter().map(|pair| pair.0).sum::<f64>() / n as f64, both.iter().map(|pair| pair.1).sum::<f64>() / n as f64);
+        let (candidate, reference) =
+            (both.iter().map(|pair| pair.0).sum::<f64>() / n as f64, both.iter().map(|pair| pair.1).sum::<f64>() / n as f64);
         let growth = if candidate == reference { 0.0 } else { candidate / reference - 1.0 };
         let count = |is: fn(&(f64, f64)) -> bool| both.iter().filter(|pair| is(pair)).count();
-        let (n_worse, n_better) = (count(|(candidate, reference)| candidate > reference), count(|(candidate, reference)| candidate < reference));
+        let (n_worse, n_better) =
+            (count(|(candidate, reference)| candidate > reference), count(|(candidate, reference)| candidate < reference));
         let is_regression = growth > quantity.margin;
         let reason = match (n_worse, n_better) {
             (0, 0) => "no question changed".to_owned(),
@@ -361,12 +380,18 @@ impl Facts {
             return (Outcome::Pass, format!("{changes}; {size}, too few milliseconds to matter"));
         }
         if is_sure && self.worse_by > self.needed {
-            return (Outcome::Regressed, format!("{changes}; {size}, margin {}, adjusted p {}", self.words(self.margin), p_words(self.p_adjusted)));
+            return (
+                Outcome::Regressed,
+                format!("{changes}; {size}, margin {}, adjusted p {}", self.words(self.margin), p_words(self.p_adjusted)),
+            );
         }
         if self.at_worst <= self.margin {
             return (Outcome::Pass, format!("{changes}; {size}, at worst {}", self.words(self.at_worst)));
         }
-        (Outcome::Inconclusive, format!("{changes}; {size}, at worst {}: {}", self.words(self.at_worst), self.why_open(found, is_sure, policy)))
+        (
+            Outcome::Inconclusive,
+            format!("{changes}; {size}, at worst {}: {}", self.words(self.at_worst), self.why_open(found, is_sure, policy)),
+        )
     }
 
     fn why_open(&self, found: &Comparison, is_sure: bool, policy: &Policy) -> String {

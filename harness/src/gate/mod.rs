@@ -25,12 +25,13 @@ use serde::Serialize;
 
 pub use flips::Flip;
 pub use judge::{Check, Outcome};
-pub use policy::{OnInconclusive, Policy, PolicyError};
 use judge::{Judge, Pairs, overall};
+pub use policy::{OnInconclusive, Policy, PolicyError};
 use quantity::{Quantity, quantities};
-use run::{Run, Source};
+use run::{Run, Source, Values};
 
 use crate::diagnostic::Hint;
+use crate::spec::VariantKind;
 use crate::table::{ALL, TableError, primary_of, slices_of};
 
 /// Why two runs were not judged.
@@ -176,12 +177,31 @@ fn judge_of<'a>(quantities: &'a [Quantity], run: &Run, policy: &'a Policy, unste
 /// Values of both runs in the order of the reference's questions.
 fn paired(quantity: &Quantity, candidate: &Run, reference: &Run, scale: f64) -> Pairs {
     let scale = if matches!(quantity.source, Source::Stage(_)) { scale } else { 1.0 };
-    let of = candidate.values(quantity.variant, &quantity.source);
-    let aligned = |id: &str| candidate.index_of(id).and_then(|index| of[index]).map(|value| value * scale);
+    let aligned = |of: &Values| -> Values {
+        let value = |id: &str| candidate.index_of(id).and_then(|index| of[index]).map(|value| value * scale);
+        reference.data.samples.iter().map(|sample| value(&sample.id)).collect()
+    };
     Pairs {
-        candidate: reference.data.samples.iter().map(|sample| aligned(&sample.id)).collect(),
+        candidate: aligned(&candidate.values(quantity.variant, &quantity.source)),
         reference: reference.values(quantity.variant, &quantity.source),
+        by_seed: match &quantity.source {
+            Source::Metric(metric) => by_seed(quantity.variant, metric, candidate, reference, aligned),
+            _ => Vec::new(),
+        },
     }
+}
+
+/// Values by training seed, if both runs have the same ones.
+fn by_seed(
+    variant: VariantKind,
+    metric: &str,
+    candidate: &Run,
+    reference: &Run,
+    aligned: impl Fn(&Values) -> Values,
+) -> Vec<(Values, Values)> {
+    let seeds = candidate.scores.by_seed(variant, metric).zip(reference.scores.by_seed(variant, metric));
+    let Some((of, to)) = seeds.filter(|(of, to)| of.keys().eq(to.keys())) else { return Vec::new() };
+    of.values().zip(to.values()).map(|(of, to)| (aligned(of), to.clone())).collect()
 }
 
 /// How times of two runs are brought together.
@@ -198,12 +218,17 @@ struct Times {
 impl Times {
     fn of(candidate: &Run, reference: &Run) -> Self {
         let (of, to) = (candidate.manifest(), reference.manifest());
-        let not = |why: String| Self { is_comparable: false, scale: 1.0, unsteadiness: 1.0, notes: vec![format!("times are not compared: {why}")] };
+        let not = |why: String| Self {
+            is_comparable: false,
+            scale: 1.0,
+            unsteadiness: 1.0,
+            notes: vec![format!("times are not compared: {why}")],
+        };
         if of.machine.threads != to.machine.threads {
-            return not(format!("{} threads against {} of the reference", of.machine.threads, to.machine.threads));
+            return not(format!("threads differ (candidate {}, reference {})", of.machine.threads, to.machine.threads));
         }
         if of.machine.device != to.machine.device {
-            return not(format!("computed on {} against {} of the reference", of.machine.device, to.machine.device));
+            return not(format!("devices differ (candidate {}, reference {})", of.machine.device, to.machine.device));
         }
         match (&of.calibration, &to.calibration) {
             (Some(of), Some(to)) if of.version == to.version => Self {
@@ -217,7 +242,9 @@ impl Times {
                 is_comparable: true,
                 scale: 1.0,
                 unsteadiness: 1.0,
-                notes: vec!["a run has no calibration figure: times are compared as they are, because the processor has one name".to_owned()],
+                notes: vec![
+                    "a run has no calibration figure: times are compared as they are, because the processor has one name".to_owned(),
+                ],
             },
             _ => not("a run has no calibration figure, and the processors differ".to_owned()),
         }
@@ -236,6 +263,12 @@ fn notes(candidate: &Run, reference: &Run, mut notes: Vec<String>) -> Vec<String
             notes.push(format!("the {name} differs"));
         }
     }
+    let is_retrained = of.hashes.iter().any(|(name, hash)| name.starts_with("adapter/") && to.hashes.get(name) != Some(hash));
+    if is_retrained && to.spec.seeds.len() == 1 {
+        notes.push(
+            "trained anew with one seed: what training luck does to the tuned variants is not told from what the change does".to_owned(),
+        );
+    }
     let more = candidate.data.variants().into_iter().filter(|variant| !reference.data.variants().contains(variant));
     notes.extend(more.map(|variant| format!("`{}` is in the candidate only and is not gated", variant.name())));
     if of.spec.dataset.limit > 0 {
@@ -249,7 +282,8 @@ fn notes(candidate: &Run, reference: &Run, mut notes: Vec<String>) -> Vec<String
 fn headline(outcome: Outcome, checks: &[Check]) -> String {
     let names = |outcome: Outcome| checks.iter().filter(move |check| check.outcome == outcome);
     let list = |outcome: Outcome| {
-        let all: Vec<String> = names(outcome).filter(|check| outcome == Outcome::Regressed || check.slice == ALL).map(Check::name).collect();
+        let all: Vec<String> =
+            names(outcome).filter(|check| outcome == Outcome::Regressed || check.slice == ALL).map(Check::name).collect();
         let shown = all.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
         if all.len() > 5 { format!("{shown} and {} more", all.len() - 5) } else { shown }
     };
@@ -263,4 +297,3 @@ fn headline(outcome: Outcome, checks: &[Check]) -> String {
         },
     }
 }
-

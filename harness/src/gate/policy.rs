@@ -175,8 +175,7 @@ impl Policy {
 
     /// The policy in a file.
     pub fn read(path: &Path) -> Result<Self, PolicyError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| PolicyError::Unreadable { path: path.display().to_string(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| PolicyError::Unreadable { path: path.display().to_string(), source })?;
         Self::parse(&text)
     }
 

@@ -143,7 +143,9 @@ pub fn quantities(run: &Run, policy: &Policy, has_times: bool) -> Result<Vec<Qua
             found.extend(times(policy, variant));
         }
     }
-    let is_measured = |quantity: &Quantity| run.values(quantity.variant, &quantity.source).iter().any(|value| value.is_some_and(|value| value != 0.0 || !quantity.is_timed()));
+    let is_measured = |quantity: &Quantity| {
+        run.values(quantity.variant, &quantity.source).iter().any(|value| value.is_some_and(|value| value != 0.0 || !quantity.is_timed()))
+    };
     found.retain(is_measured);
     Ok(found)
 }
@@ -160,7 +162,8 @@ fn scores(run: &Run, policy: &Policy, variant: VariantKind) -> Vec<Quantity> {
         let mut seen = std::collections::BTreeSet::new();
         metrics.retain(|metric| seen.insert(metric.clone()));
         found.extend(metrics.into_iter().map(|metric| {
-            let is_higher_better = ![FAILED, FORMAT_FAILURE].contains(&metric.as_str()) && Metric::of(&metric).direction == Direction::Higher;
+            let is_higher_better =
+                ![FAILED, FORMAT_FAILURE].contains(&metric.as_str()) && Metric::of(&metric).direction == Direction::Higher;
             Quantity {
                 kind: Kind::of_metric(&metric),
                 variant,
@@ -225,8 +228,13 @@ fn matches(pattern: &str, slice: &str) -> bool {
 fn unknown_names(run: &Run, policy: &Policy) -> Vec<SpecProblem> {
     let mut problems = Vec::new();
     let mut add = |key: &str, name: &str, what: &str, valid: Vec<&str>| {
-        let near = nearest(name, valid.iter().copied()).map_or_else(|| format!("it has {}", valid.join(", ")), |near| format!("did you mean `{near}`?"));
-        problems.push(SpecProblem { key: key.to_owned(), line: None, message: format!("names `{name}`, which is no {what} of the reference; {near}") });
+        let near = nearest(name, valid.iter().copied())
+            .map_or_else(|| format!("it has {}", valid.join(", ")), |near| format!("did you mean `{near}`?"));
+        problems.push(SpecProblem {
+            key: key.to_owned(),
+            line: None,
+            message: format!("names `{name}`, which is no {what} of the reference; {near}"),
+        });
     };
     for (key, names) in [("metrics", &policy.metrics), ("slice_metrics", &policy.slice_metrics)] {
         for name in names.iter().filter(|name| !policy.knows(name) && resolve(run, name).is_empty()) {

@@ -122,7 +122,11 @@ pub fn markdown(report: &GateReport) -> String {
     }
     if let (Some(metric), false) = (&report.flip_metric, report.flips.is_empty()) {
         let losses = report.flips.iter().filter(|flip| flip.is_loss).count();
-        let _ = writeln!(text, "\n<details><summary>By {metric} {losses} answers were lost and {} won</summary>\n", report.flips.len() - losses);
+        let _ = writeln!(
+            text,
+            "\n<details><summary>By {metric} {losses} answers were lost and {} won</summary>\n",
+            report.flips.len() - losses
+        );
         text.push_str("| | variant | question | expected | reference | candidate |\n|---|---|---|---|---|---|\n");
         report.flips.iter().take(SUMMARY_FLIPS).for_each(|flip| text.push_str(&flip_line(flip)));
         text.push_str("\n</details>\n");
@@ -208,7 +212,14 @@ pub fn false_alarms(found: &FalseAlarms) -> String {
         found.run.folder,
         percent(found.changed)
     );
-    let _ = writeln!(text, "false alarms: {} of {}: {}; the policy allows {}", found.alarms, found.pairs, interval(&found.rate), percent(found.alpha));
+    let _ = writeln!(
+        text,
+        "false alarms: {} of {}: {}; the policy allows {}",
+        found.alarms,
+        found.pairs,
+        interval(&found.rate),
+        percent(found.alpha)
+    );
     let _ = writeln!(text, "undecided: {} of {}; {} tests per pair", found.inconclusive, found.pairs, found.tests);
     for (kind, count) in &found.by_kind {
         let _ = writeln!(text, "  alarms about {kind}: {count}");

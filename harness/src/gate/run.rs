@@ -104,7 +104,10 @@ impl Run {
 
     fn metric(&self, variant: VariantKind, id: &str) -> Values {
         let column = self.scores.column(variant, id);
-        column.map_or_else(|| vec![None; self.data.samples.len()], |column| column.iter().map(|score| score.map(|score| score.value)).collect())
+        column.map_or_else(
+            || vec![None; self.data.samples.len()],
+            |column| column.iter().map(|score| score.map(|score| score.value)).collect(),
+        )
     }
 
     /// Mean over the accuracy rows of each question, one per seed.

@@ -13,10 +13,10 @@ use super::runner::{passages_of, Bench, RunError, build_index, full_models};
 use super::training::{self, Adapters};
 use crate::finetune;
 use crate::rng::Rng;
+use crate::store::RunFolder;
 use crate::store::journal::read_whole;
 use crate::store::manifest::Manifest;
 use crate::store::row::{JournalRow, Phase, StageNs};
-use crate::store::RunFolder;
 
 /// What is verified.
 pub struct VerifyRequest<'a> {
@@ -112,7 +112,13 @@ pub fn verify(request: &VerifyRequest, listener: &mut Listener) -> Result<Verifi
     Ok(found)
 }
 
-fn answer_again(request: &VerifyRequest, bench: &Bench, recorded: &[JournalRow], found: &mut Verification, listener: &mut Listener) -> Result<(), RunError> {
+fn answer_again(
+    request: &VerifyRequest,
+    bench: &Bench,
+    recorded: &[JournalRow],
+    found: &mut Verification,
+    listener: &mut Listener,
+) -> Result<(), RunError> {
     let plan = request.plan;
     let known: BTreeMap<(&str, u64, &str), &JournalRow> = recorded
         .iter()
@@ -189,7 +195,9 @@ fn fields(row: &JournalRow) -> BTreeMap<String, String> {
 fn journal_hash(manifest: &Manifest, rows: &[JournalRow]) -> Vec<String> {
     match &manifest.result_hash {
         None => vec!["the run is not complete: it has no result hash".to_owned()],
-        Some(hash) if *hash != result_hash(rows) => vec!["the journal does not give the manifest's result hash: a row was changed or lost".to_owned()],
+        Some(hash) if *hash != result_hash(rows) => {
+            vec!["the journal does not give the manifest's result hash: a row was changed or lost".to_owned()]
+        }
         Some(_) => Vec::new(),
     }
 }

@@ -24,7 +24,11 @@ const LEAST: usize = 3;
 /// than eight values nothing can be significant at 0.05, and nothing is found. In rising order.
 pub fn change_points(values: &[f64], alpha: f64, permutations: usize, seed: u64) -> Vec<ChangePoint> {
     let mut cuts: Vec<(usize, f64)> = Vec::new();
-    while let Some((at, quality)) = segments(values.len(), &cuts).into_iter().filter_map(|(from, to)| best_split(&values[from..to], from)).max_by(|left, right| left.1.total_cmp(&right.1)) {
+    while let Some((at, quality)) = segments(values.len(), &cuts)
+        .into_iter()
+        .filter_map(|(from, to)| best_split(&values[from..to], from))
+        .max_by(|left, right| left.1.total_cmp(&right.1))
+    {
         let p = permutation_p(values, &cuts, quality, permutations, seed);
         if p > alpha {
             break;

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod plan;
+mod gate;
 mod quickstart;
 mod sandbox;
 mod threads;
