@@ -88,8 +88,9 @@ fn slices(test: &DifferenceTest, tables: &Tables, metric: &Metric) -> Result<Vec
         if !tables.variants().contains(&rule.variant) {
             return Err(format!("needs the variant `{}`, to find tasks at which the model is weak", rule.variant.name()));
         }
-        let is_weak =
-            |slice: &&String| tables.quality_of(rule.variant, slice, &metric.id).is_some_and(|row| 100.0 * row.estimate.ci_high < rule.below);
+        let is_weak = |slice: &&String| {
+            tables.quality_of(rule.variant, slice, &metric.id).is_some_and(|row| 100.0 * row.estimate.ci_high < rule.below)
+        };
         let weak: Vec<String> = own.iter().filter(|slice| slice.starts_with("task=")).filter(is_weak).cloned().collect();
         let rule = format!("no slice `task=..` where `{}` is below {} points for sure", rule.variant.name(), rule.below);
         return if weak.is_empty() { Err(rule) } else { Ok(weak) };

@@ -261,8 +261,12 @@ mod tests {
     }
 
     fn examples(count: u32) -> Vec<Example> {
-        let example =
-            |i: u32| Example { prompt: vec![1, 2 + i % 15, 3 + i % 7], answer: vec![4 + i % 11, 5 + i % 13, 0], cluster: i.to_string(), is_label: true };
+        let example = |i: u32| Example {
+            prompt: vec![1, 2 + i % 15, 3 + i % 7],
+            answer: vec![4 + i % 11, 5 + i % 13, 0],
+            cluster: i.to_string(),
+            is_label: true,
+        };
         (0..count).map(example).collect()
     }
 

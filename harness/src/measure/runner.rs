@@ -252,7 +252,9 @@ fn phase<T>(manifest: &mut Manifest, name: &str, work: impl FnOnce() -> Result<T
             record.cpu_seconds += cpu_seconds;
             record.peak_memory_bytes = record.peak_memory_bytes.max(peak_memory_bytes);
         }
-        None => manifest.phases.push(PhaseRecord { name: name.to_owned(), seconds, cpu_seconds, peak_memory_bytes, overhead_seconds: None }),
+        None => {
+            manifest.phases.push(PhaseRecord { name: name.to_owned(), seconds, cpu_seconds, peak_memory_bytes, overhead_seconds: None })
+        }
     }
     result
 }

@@ -9,7 +9,7 @@ use super::accuracy::{self, AnswerCache};
 use super::events::{Listener, RunEvent};
 use super::hash::result_hash;
 use super::plan::{PlanError, RunPlan, adapter_name};
-use super::runner::{passages_of, Bench, RunError, build_index, full_models};
+use super::runner::{Bench, RunError, build_index, full_models, passages_of};
 use super::training::{self, Adapters};
 use crate::finetune;
 use crate::rng::Rng;
@@ -107,7 +107,16 @@ pub fn verify(request: &VerifyRequest, listener: &mut Listener) -> Result<Verifi
     }
     let tuned = full_models(&model, &adapters);
     let retrieved = index.as_ref().map_or(&[][..], |(_, retrieved)| retrieved.as_slice());
-    let bench = Bench { plan, model: &model, adapters: &adapters, tuned: &tuned, retriever, retrieved, passages: passages_of(retriever), interrupt: request.interrupt };
+    let bench = Bench {
+        plan,
+        model: &model,
+        adapters: &adapters,
+        tuned: &tuned,
+        retriever,
+        retrieved,
+        passages: passages_of(retriever),
+        interrupt: request.interrupt,
+    };
     answer_again(request, &bench, &recorded, &mut found, listener)?;
     Ok(found)
 }

@@ -133,7 +133,8 @@ impl RunData {
         let samples = read_lines(&folder.samples(), &mut notes)?;
         let training = if folder.training().exists() { read_lines(&folder.training(), &mut notes)? } else { Vec::new() };
         let audit = if folder.audit().exists() { read_lines(&folder.audit(), &mut notes)? } else { Vec::new() };
-        let mut data = Self { manifest, samples, rows: Vec::new(), training, audit, metric_ids: Names::default(), ids: Names::default(), notes };
+        let mut data =
+            Self { manifest, samples, rows: Vec::new(), training, audit, metric_ids: Names::default(), ids: Names::default(), notes };
         data.read_journal(&folder.journal())?;
         Ok(data)
     }

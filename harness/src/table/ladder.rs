@@ -32,16 +32,8 @@ pub enum Rung {
 
 impl Rung {
     /// From the first to the last.
-    pub const ALL: [Self; 8] = [
-        Self::ClosedBook,
-        Self::InCorpus,
-        Self::FoundExact,
-        Self::Found,
-        Self::InPrompt,
-        Self::Used,
-        Self::Right,
-        Self::WellFormed,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::ClosedBook, Self::InCorpus, Self::FoundExact, Self::Found, Self::InPrompt, Self::Used, Self::Right, Self::WellFormed];
 
     /// Name in tables.
     pub fn name(self) -> &'static str {

@@ -90,8 +90,11 @@ fn insert_if_measured(columns: &mut BTreeMap<(VariantKind, String), Column>, var
 /// What the explanation audit found, on the questions that it looked at.
 fn audited(data: &RunData, columns: &mut BTreeMap<(VariantKind, String), Column>) {
     let by_id: BTreeMap<&str, usize> = data.samples.iter().enumerate().map(|(index, sample)| (sample.id.as_str(), index)).collect();
-    let metrics: [(&str, fn(&AuditRow) -> Option<f64>); 3] =
-        [(EXPLAINED, |row| row.explained), (CITATION_PRECISION, |row| row.citation_precision), (CITATION_RECALL, |row| row.citation_recall)];
+    let metrics: [(&str, fn(&AuditRow) -> Option<f64>); 3] = [
+        (EXPLAINED, |row| row.explained),
+        (CITATION_PRECISION, |row| row.citation_precision),
+        (CITATION_RECALL, |row| row.citation_recall),
+    ];
     for variant in data.variants() {
         for (id, of) in metrics {
             let mut column: Column = vec![None; data.samples.len()];

@@ -22,7 +22,7 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// No samples, no rows, four variants.
     pub(crate) fn empty() -> Self {
-        Self { manifest: manifest(), samples: Vec::new(), rows: Vec::new(), training: Vec::new(), }
+        Self { manifest: manifest(), samples: Vec::new(), rows: Vec::new(), training: Vec::new() }
     }
 
     /// Adds a question with these slices; its cluster is itself.

@@ -75,7 +75,9 @@ mod tests {
         let names: Vec<String> = (0..500).map(|index| format!("d{}", index / 2)).collect();
         let passages = Passages::new(names.iter().map(String::as_str));
         let drawn: Vec<Vec<usize>> = (0..200).map(|q| passages.random(&["d7".to_owned()], 4, 1, &format!("q{q}"))).collect();
-        assert!(drawn.iter().all(|chunks| chunks.iter().collect::<BTreeSet<_>>().len() == 4 && !chunks.contains(&14) && !chunks.contains(&15)));
+        assert!(
+            drawn.iter().all(|chunks| chunks.iter().collect::<BTreeSet<_>>().len() == 4 && !chunks.contains(&14) && !chunks.contains(&15))
+        );
         assert!(drawn.iter().flatten().collect::<BTreeSet<_>>().len() > 300);
     }
 }

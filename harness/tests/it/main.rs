@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod bad_input;
-mod plan;
 mod gate;
+mod plan;
 mod quickstart;
 mod sandbox;
 mod threads;

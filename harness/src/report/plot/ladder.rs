@@ -47,8 +47,10 @@ pub(super) fn causes(tables: &Tables) -> Option<Figure> {
     let shown: Vec<Cause> = Cause::ALL.into_iter().filter(occurs).collect();
     let title = "What became of the questions".to_owned();
     let mut scene = Scene::new(WIDTH, 400.0);
-    let subtitle =
-        format!("{} questions with an answer and relevance labels, the same for every variant; the first thing that went wrong", format::count(n as f64));
+    let subtitle = format!(
+        "{} questions with an answer and relevance labels, the same for every variant; the first thing that went wrong",
+        format::count(n as f64)
+    );
     let below = axis::title(&mut scene, &title, &subtitle);
     let keys: Vec<(Key, String)> = shown.iter().map(|cause| (Key::Patch(color(*cause)), label(*cause).to_owned())).collect();
     let top = axis::legend(&mut scene, &keys, below) + 4.0;

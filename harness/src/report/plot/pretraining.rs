@@ -62,14 +62,7 @@ pub fn pretraining(evaluations: &[Evaluation], steps: &[TrainingRow]) -> Vec<Fig
     [reading, memory, loss(steps)].into_iter().flatten().collect()
 }
 
-fn curves(
-    name: &'static str,
-    title: &str,
-    subtitle: &str,
-    caption: &str,
-    curves: &[Curve],
-    evaluations: &[Evaluation],
-) -> Option<Figure> {
+fn curves(name: &'static str, title: &str, subtitle: &str, caption: &str, curves: &[Curve], evaluations: &[Evaluation]) -> Option<Figure> {
     let last = evaluations.last()?;
     let shown: Vec<(usize, &Curve)> = curves.iter().enumerate().filter(|(_, (_, key))| last.exact_match.contains_key(*key)).collect();
     if shown.is_empty() {
@@ -135,7 +128,8 @@ fn loss(steps: &[TrainingRow]) -> Option<Figure> {
     let title = "Loss of pre-training".to_owned();
     let mut scene = Scene::new(WIDTH, 400.0);
     let below = axis::title(&mut scene, &title, "a jump is a new stage of the curriculum, with other questions");
-    let keys = [(Key::Patch(Color(176, 196, 222)), "a step's rows".to_owned()), (Key::Patch(STYLES[0].0), format!("mean of {WINDOW} steps"))];
+    let keys =
+        [(Key::Patch(Color(176, 196, 222)), "a step's rows".to_owned()), (Key::Patch(STYLES[0].0), format!("mean of {WINDOW} steps"))];
     let top = axis::legend(&mut scene, &keys, below) + 4.0;
     let frame = Frame { left: 76.0, top, right: WIDTH - 30.0, bottom: scene.height - 54.0 };
     let x = Scale::linear((0.0, last as f64), (frame.left, frame.right));

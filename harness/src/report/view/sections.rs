@@ -250,13 +250,8 @@ fn explanation(tables: &Tables) -> Option<Section> {
         return None;
     }
     let flips = |variant: &VariantKind| {
-        let rows: Vec<bool> = tables
-            .data
-            .audit
-            .iter()
-            .filter(|row| row.variant == variant.name())
-            .filter_map(|row| row.adapter_changes_answer)
-            .collect();
+        let rows: Vec<bool> =
+            tables.data.audit.iter().filter(|row| row.variant == variant.name()).filter_map(|row| row.adapter_changes_answer).collect();
         let changed = rows.iter().filter(|changed| **changed).count();
         if rows.is_empty() { Entry::new("–") } else { Entry::new(format!("{changed} of {}", rows.len())) }
     };
@@ -284,7 +279,16 @@ fn explanation(tables: &Tables) -> Option<Section> {
 
 fn ladder(tables: &Tables) -> Option<Grid> {
     let n = tables.ladder.first()?.n as f64;
-    let names = ["known without passages", "in the corpus", "exact search finds it", "the index finds it", "in the prompt", "used", "right", "well-formed"];
+    let names = [
+        "known without passages",
+        "in the corpus",
+        "exact search finds it",
+        "the index finds it",
+        "in the prompt",
+        "used",
+        "right",
+        "well-formed",
+    ];
     let row = |variant: &VariantKind| {
         let cell = |rung: &Rung| {
             tables.ladder_of(*variant, rung.name()).map_or_else(
@@ -352,7 +356,8 @@ fn forgetting(tables: &Tables) -> Option<Grid> {
     let row = |slice: Option<&str>| {
         let flips = Flips::between(tables, VariantKind::Baseline, VariantKind::Finetuned, metric, slice)?;
         let (before, after) = (flips.both + flips.lost, flips.both + flips.gained);
-        let share = |value: f64| Entry::with(format!("{:.1}", 100.0 * value / flips.n as f64), format!("({})", format::count(value.round())));
+        let share =
+            |value: f64| Entry::with(format!("{:.1}", 100.0 * value / flips.n as f64), format!("({})", format::count(value.round())));
         let kept = if before > 0.0 { Entry::new(format!("{:.0}%", 100.0 * flips.both / before)) } else { Entry::new("–") };
         Some(vec![Entry::new(slice.unwrap_or(ALL)), Entry::new(format::count(flips.n as f64)), share(before), share(after), kept])
     };
@@ -367,8 +372,9 @@ fn forgetting(tables: &Tables) -> Option<Grid> {
 
 /// What retrieval found, and what the index lost against exact search.
 fn retrieval(tables: &Tables) -> Option<Section> {
-    let is_about_passages =
-        |metric: &&Metric| metric.kind == Kind::Retrieval || metric.id.starts_with("ann_recall") || ["grounded", "context_cut"].contains(&metric.id.as_str());
+    let is_about_passages = |metric: &&Metric| {
+        metric.kind == Kind::Retrieval || metric.id.starts_with("ann_recall") || ["grounded", "context_cut"].contains(&metric.id.as_str())
+    };
     let metrics: Vec<&Metric> = tables.scores.metrics.iter().filter(is_about_passages).collect();
     let with_passages: Vec<VariantKind> = tables
         .variants()
