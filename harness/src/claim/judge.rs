@@ -111,7 +111,7 @@ fn difference(
     predicted: String,
 ) -> Evidence {
     let what = format!("{} - {}, {}, {slice}", left.name(), right.name(), metric.label());
-    let Some(estimate) = tables.difference(left, right, slice, metric) else {
+    let Some(estimate) = estimate(tables, (left, right), metric, slice) else {
         return not_testable(what, predicted, "no question has both scores".to_owned());
     };
     let estimate =
@@ -122,6 +122,19 @@ fn difference(
         _ => Verdict::NotTestable,
     };
     Evidence { what, predicted, figure: Some(estimate), unit: "points", verdict, note: String::new() }
+}
+
+/// A declared difference as the tables have it, in either direction; another one from the resampling alone.
+fn estimate(tables: &Tables, (left, right): (VariantKind, VariantKind), metric: &Metric, slice: &str) -> Option<Estimate> {
+    let declared = |left: VariantKind, right: VariantKind| tables.contrast_of(left.name(), right.name(), slice, &metric.id);
+    if let Some(row) = declared(left, right) {
+        return Some(row.difference);
+    }
+    if let Some(row) = declared(right, left) {
+        let Estimate { point, ci_low, ci_high, n } = row.difference;
+        return Some(Estimate { point: -point, ci_low: -ci_high, ci_high: -ci_low, n });
+    }
+    tables.difference(left, right, slice, metric)
 }
 
 /// A difference of exactly the bound with an interval of no width says nothing against "not above".
