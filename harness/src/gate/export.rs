@@ -27,11 +27,11 @@ pub fn junit(report: &GateReport) -> String {
     let mut suites: Vec<(String, TestSuite)> = Vec::new();
     for check in &report.checks {
         let name = format!("{}.{}", check.variant.name(), check.slice);
-        if suites.last().is_none_or(|(last, _)| *last != name) {
+        let place = suites.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
             suites.push((name.clone(), TestSuite::new(name.clone())));
-        }
-        let suite = &mut suites.last_mut().expect("just pushed").1;
-        suite.add_test_case(case(report, check, &name));
+            suites.len() - 1
+        });
+        suites[place].1.add_test_case(case(report, check, &name));
     }
     junit.add_test_suites(suites.into_iter().map(|(_, suite)| suite));
     junit.to_string().expect("a report is text")

@@ -145,7 +145,7 @@ fn summary(run: &Run, policy: &Policy, trial: &Trial, tests: usize, results: &[S
     let power = planted.map(|planted| {
         let found: Vec<Found> = results.iter().filter_map(|result| result.found).collect();
         let mean = |of: &dyn Fn(&Found) -> f64| found.iter().map(of).sum::<f64>() / found.len().max(1) as f64;
-        let n = mean(&|found| found.n as f64 / found.design_effect);
+        let n = mean(&|found| found.n as f64) / mean(&|found| found.design_effect);
         Power {
             variant: planted.variant,
             metric: planted.metric.clone(),

@@ -96,6 +96,11 @@ pub struct Check {
 }
 
 impl Check {
+    /// Some question is not as it was.
+    pub fn is_changed(&self) -> bool {
+        self.n_worse + self.n_better > 0
+    }
+
     /// It looks at a slice only.
     pub fn is_slice(&self) -> bool {
         self.slice != ALL
@@ -223,7 +228,13 @@ impl<'a> Judge<'a> {
                 let half = comparison.p / 2.0;
                 let p = if comparison.difference.point > 0.0 { half } else { 1.0 - half };
                 let least = 0.5f64.powi(group.changed_clusters(&column) as i32 + 1);
-                Some(Tested { index, means: means(group, &pairs[index]), comparison, p, is_hopeless: least > self.policy.alpha })
+                Some(Tested {
+                    index,
+                    means: means(&self.quantities[index], group, &pairs[index]),
+                    comparison,
+                    p,
+                    is_hopeless: least > self.policy.alpha,
+                })
             }));
         }
         found
@@ -342,11 +353,18 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Means of reference and candidate over the questions that both have.
-fn means(group: &Group, pairs: &Pairs) -> (f64, f64) {
-    let both: Vec<(f64, f64)> = group.questions.iter().filter_map(|at| pairs.reference[*at].zip(pairs.candidate[*at])).collect();
-    let n = both.len().max(1) as f64;
-    (both.iter().map(|pair| pair.0).sum::<f64>() / n, both.iter().map(|pair| pair.1).sum::<f64>() / n)
+/// Means of reference and candidate over the questions that both have; of stalls, their shares.
+fn means(quantity: &Quantity, group: &Group, pairs: &Pairs) -> (f64, f64) {
+    let both = group.questions.iter().filter_map(|at| pairs.reference[*at].zip(pairs.candidate[*at]));
+    let shown = both.map(|(reference, candidate)| match quantity.form {
+        Form::Stall { .. } => {
+            let worsening = quantity.worsening(candidate, reference);
+            ((-worsening).max(0.0), worsening.max(0.0))
+        }
+        _ => (reference, candidate),
+    });
+    let (sums, n) = shown.fold(((0.0, 0.0), 0usize), |((left, right), n), pair| ((left + pair.0, right + pair.1), n + 1));
+    (sums.0 / n.max(1) as f64, sums.1 / n.max(1) as f64)
 }
 
 /// What a decision is made from.

@@ -7,6 +7,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
 use super::false_alarm::FalseAlarms;
 use super::judge::{Check, Outcome, Unit, p_words};
+use super::quantity::Kind;
 use super::{Flip, GateReport};
 use crate::report::format::{quantity, shortened};
 
@@ -17,9 +18,9 @@ const SUMMARY_FLIPS: usize = 200;
 const TEXT_WIDTH: usize = 60;
 const HEADER: [&str; 8] = ["outcome", "check", "reference", "candidate", "worse by", "at worst", "margin", "adjusted p"];
 
-/// What the terminal shows: all checks over all questions, and those of slices that did not pass.
+/// What the terminal shows: the checks that matter, why, the flips, what to know, and the verdict last.
 pub fn terminal(report: &GateReport) -> String {
-    let shown: Vec<&Check> = report.checks.iter().filter(|check| is_shown(check)).collect();
+    let shown: Vec<&Check> = report.checks.iter().filter(|check| is_shown(report, check)).collect();
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
     table.set_header(HEADER);
@@ -30,10 +31,7 @@ pub fn terminal(report: &GateReport) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let mut text = format!("candidate {}\nreference {}\n{table}\n", origin(&report.candidate), origin(&report.reference));
-    let hidden = report.checks.len() - shown.len();
-    if hidden > 0 {
-        let _ = writeln!(text, "and {hidden} checks within slices that did not regress");
-    }
+    text.push_str(&hidden(report));
     for check in report.with(Outcome::Regressed) {
         let _ = writeln!(text, "regressed: {}: {}", check.name(), check.reason);
     }
@@ -48,8 +46,22 @@ pub fn terminal(report: &GateReport) -> String {
     text
 }
 
-fn is_shown(check: &Check) -> bool {
-    !check.is_slice() || check.outcome == Outcome::Regressed
+/// People see what did not pass, and over all questions what changed; of times the whole query, and the leading metric in any case.
+fn is_shown(report: &GateReport, check: &Check) -> bool {
+    let leads = report.flip_metric.as_ref() == Some(&check.metric) || check.metric == "e2e_ms";
+    let is_news = check.is_changed() && check.kind != Kind::Latency;
+    check.outcome == Outcome::Regressed || !check.is_slice() && (check.outcome != Outcome::Pass || leads || is_news)
+}
+
+/// What is not in the table.
+fn hidden(report: &GateReport) -> String {
+    let hidden: Vec<&Check> = report.checks.iter().filter(|check| !is_shown(report, check)).collect();
+    let open = hidden.iter().filter(|check| check.outcome == Outcome::Inconclusive).count();
+    match (hidden.len(), open) {
+        (0, _) => String::new(),
+        (all, 0) => format!("and {all} more checks that pass\n"),
+        (all, open) => format!("and {} more checks that pass; {open} slices are too small to tell\n", all - open),
+    }
 }
 
 fn origin(origin: &super::Origin) -> String {
@@ -69,7 +81,11 @@ fn cells(check: &Check) -> [String; 8] {
         level(check.reference),
         level(check.candidate),
         amount(check, check.worse_by),
-        check.at_worst.map_or_else(|| "counted".to_owned(), |worst| amount(check, worst)),
+        match check.at_worst {
+            _ if !check.is_changed() => "unchanged".to_owned(),
+            Some(worst) => amount(check, worst),
+            None => "counted".to_owned(),
+        },
         amount(check, check.margin),
         check.p_adjusted.map_or_else(String::new, p_words),
     ]
@@ -112,14 +128,11 @@ pub fn markdown(report: &GateReport) -> String {
     let _ = writeln!(text, "Candidate `{}` against reference `{}`.\n", report.candidate.folder, report.reference.folder);
     let _ = writeln!(text, "| {} | why |", HEADER.join(" | "));
     let _ = writeln!(text, "|---|---|{}---|", "---:|".repeat(HEADER.len() - 2));
-    for check in report.checks.iter().filter(|check| is_shown(check)) {
+    for check in report.checks.iter().filter(|check| is_shown(report, check)) {
         let cells = cells(check).map(|cell| escaped(&cell)).join(" | ");
         let _ = writeln!(text, "| {} {cells} | {} |", sign(check.outcome), escaped(&check.reason));
     }
-    let hidden = report.checks.iter().filter(|check| !is_shown(check)).count();
-    if hidden > 0 {
-        let _ = writeln!(text, "\nAnd {hidden} checks within slices that did not regress.");
-    }
+    let _ = writeln!(text, "\n{}", escaped(hidden(report).trim_end()));
     if let (Some(metric), false) = (&report.flip_metric, report.flips.is_empty()) {
         let losses = report.flips.iter().filter(|flip| flip.is_loss).count();
         let _ = writeln!(
