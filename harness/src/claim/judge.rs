@@ -193,18 +193,16 @@ fn ratio(
 ) -> Estimate {
     let divide = |a: f64, b: f64| if a == b { 1.0 } else { a / b };
     let times = tables.seconds_per_query(left).zip(tables.seconds_per_query(right));
-    match times.filter(|_| phase == CostPhase::Query && quantity == TOTAL_SECONDS) {
-        Some((left, right)) => Estimate {
+    if let Some((left, right)) = times.filter(|_| phase == CostPhase::Query && quantity == TOTAL_SECONDS) {
+        return Estimate {
             point: divide(own, theirs),
             ci_low: divide(left.ci_low, right.ci_high),
             ci_high: divide(left.ci_high, right.ci_low),
             n: left.n.min(right.n),
-        },
-        None => {
-            let point = divide(own, theirs);
-            Estimate { point, ci_low: point, ci_high: point, n: 1 }
-        }
+        };
     }
+    let point = divide(own, theirs);
+    Estimate { point, ci_low: point, ci_high: point, n: 1 }
 }
 
 fn amount(value: f64) -> String {

@@ -96,8 +96,11 @@ fn audit(bench: &Bench, variant: VariantKind, cases: &[Case], nearest: &Nearest)
     Ok(cases.iter().enumerate().map(row).collect())
 }
 
+/// A case, and the passage that is left out of its prompt.
+type Owner = (usize, usize);
+
 /// The prompts of every case with one passage left out, and which case and passage each belongs to.
-fn without_one(bench: &Bench, cases: &[Case]) -> Result<(Vec<(usize, usize)>, Vec<Prompt>), RunError> {
+fn without_one(bench: &Bench, cases: &[Case]) -> Result<(Vec<Owner>, Vec<Prompt>), RunError> {
     let (mut owners, mut prompts) = (Vec::new(), Vec::new());
     for (index, case) in cases.iter().enumerate() {
         let sample = &bench.plan.dataset.test[case.sample];

@@ -253,7 +253,7 @@ fn phase<T>(manifest: &mut Manifest, name: &str, work: impl FnOnce() -> Result<T
             record.peak_memory_bytes = record.peak_memory_bytes.max(peak_memory_bytes);
         }
         None => {
-            manifest.phases.push(PhaseRecord { name: name.to_owned(), seconds, cpu_seconds, peak_memory_bytes, overhead_seconds: None })
+            manifest.phases.push(PhaseRecord { name: name.to_owned(), seconds, cpu_seconds, peak_memory_bytes, overhead_seconds: None });
         }
     }
     result

@@ -87,10 +87,12 @@ fn insert_if_measured(columns: &mut BTreeMap<(VariantKind, String), Column>, var
     }
 }
 
+type OfAudit = fn(&AuditRow) -> Option<f64>;
+
 /// What the explanation audit found, on the questions that it looked at.
 fn audited(data: &RunData, columns: &mut BTreeMap<(VariantKind, String), Column>) {
     let by_id: BTreeMap<&str, usize> = data.samples.iter().enumerate().map(|(index, sample)| (sample.id.as_str(), index)).collect();
-    let metrics: [(&str, fn(&AuditRow) -> Option<f64>); 3] = [
+    let metrics: [(&str, OfAudit); 3] = [
         (EXPLAINED, |row| row.explained),
         (CITATION_PRECISION, |row| row.citation_precision),
         (CITATION_RECALL, |row| row.citation_recall),
