@@ -92,7 +92,7 @@ pub fn measure(run: &Run, policy: &Policy, trial: &Trial) -> Result<FalseAlarms,
     if !reasons.is_empty() {
         return Err(GateError::NotComparable(reasons));
     }
-    let mut tested = quantities(run, policy, true).map_err(PolicyError::Problems)?;
+    let mut tested = quantities(run, policy, Some(1.0)).map_err(PolicyError::Problems)?;
     tested.retain(Quantity::is_tested);
     let values: Vec<Values> = tested.iter().map(|quantity| run.values(quantity.variant, &quantity.source)).collect();
     let judge = judge_of(&tested, run, policy, 1.0, RESAMPLES.min(policy.resamples));

@@ -32,6 +32,7 @@ use run::{Run, Source, Values};
 
 use crate::diagnostic::Hint;
 use crate::spec::VariantKind;
+use crate::store::manifest::CalibrationRecord;
 use crate::table::{ALL, TableError, primary_of, slices_of};
 
 /// Why two runs were not judged.
@@ -140,7 +141,7 @@ pub fn compare_runs(candidate: &Run, reference: &Run, policy: &Policy) -> Result
         return Err(GateError::NotComparable(reasons));
     }
     let times = Times::of(candidate, reference);
-    let quantities = quantities(reference, policy, times.is_comparable).map_err(PolicyError::Problems)?;
+    let quantities = quantities(reference, policy, times.is_comparable.then_some(times.unsteadiness)).map_err(PolicyError::Problems)?;
     let pairs: Vec<Pairs> = quantities.iter().map(|quantity| paired(quantity, candidate, reference, times.scale)).collect();
     let checks = judge_of(&quantities, reference, policy, times.unsteadiness, policy.resamples).checks(&pairs);
     let metric = primary_of(&reference.scores.metrics, reference.data.mean_reference_words()).map(|metric| metric.id.clone());
@@ -210,7 +211,7 @@ struct Times {
     is_comparable: bool,
     /// Factor for the candidate's times.
     scale: f64,
-    /// By how much the calibration loops of either run disagree, as a factor from 1 on.
+    /// By how much the calibration loops disagree, as a factor from 1 on.
     unsteadiness: f64,
     notes: Vec<String>,
 }
@@ -234,7 +235,7 @@ impl Times {
             (Some(of), Some(to)) if of.version == to.version => Self {
                 is_comparable: true,
                 scale: to.nanoseconds() / of.nanoseconds(),
-                unsteadiness: of.unsteadiness() * to.unsteadiness(),
+                unsteadiness: of.unsteadiness() * to.unsteadiness() * discord(of, to),
                 notes: Vec::new(),
             },
             (Some(_), Some(_)) => not("the calibration loop is another one".to_owned()),
@@ -249,6 +250,14 @@ impl Times {
             _ => not("a run has no calibration figure, and the processors differ".to_owned()),
         }
     }
+}
+
+/// By which factor the scale may be wrong: it is the mean of what one thread alone says and what all say together, and on a busy machine the
+/// two part.
+fn discord(of: &CalibrationRecord, to: &CalibrationRecord) -> f64 {
+    let alone = to.alone.nanoseconds() / of.alone.nanoseconds();
+    let together = to.together.nanoseconds() / of.together.nanoseconds();
+    (alone / together).max(together / alone).sqrt()
 }
 
 fn notes(candidate: &Run, reference: &Run, mut notes: Vec<String>) -> Vec<String> {

@@ -70,8 +70,10 @@ pub enum Form {
     Stall {
         /// More than this many times as long ..
         ratio: f64,
-        /// .. and more than this much longer.
+        /// .. and more than this much longer, after
         ms: f64,
+        /// the other run's time was taken this many times as long, for the machine's sake.
+        unsteadiness: f64,
     },
 }
 
@@ -101,8 +103,8 @@ impl Quantity {
             Form::Points { is_higher_better: true } => reference - candidate,
             Form::Points { is_higher_better: false } | Form::Growth => candidate - reference,
             Form::Ratio { .. } => candidate.max(f64::MIN_POSITIVE).ln() - reference.max(f64::MIN_POSITIVE).ln(),
-            Form::Stall { ratio, ms } => {
-                let stalled = |here: f64, there: f64| here > there * ratio && here - there > ms;
+            Form::Stall { ratio, ms, unsteadiness } => {
+                let stalled = |here: f64, there: f64| here > there * unsteadiness * ratio && here - there * unsteadiness > ms;
                 f64::from(i8::from(stalled(candidate, reference)) - i8::from(stalled(reference, candidate)))
             }
         }
@@ -124,11 +126,11 @@ impl Quantity {
     }
 }
 
-/// Everything that the policy asks for and the reference measures. Times are in it only if they can be compared.
+/// Everything that the policy asks for and the reference measures. Times are in it only if they can be compared, up to an unsteadiness.
 ///
 /// # Errors
 /// Names of the policy that mean nothing for these runs.
-pub fn quantities(run: &Run, policy: &Policy, has_times: bool) -> Result<Vec<Quantity>, Vec<SpecProblem>> {
+pub fn quantities(run: &Run, policy: &Policy, unsteadiness: Option<f64>) -> Result<Vec<Quantity>, Vec<SpecProblem>> {
     let problems = unknown_names(run, policy);
     if !problems.is_empty() {
         return Err(problems);
@@ -139,9 +141,7 @@ pub fn quantities(run: &Run, policy: &Policy, has_times: bool) -> Result<Vec<Qua
         found.extend(scores(run, policy, variant));
         let counters = policy.counters.iter().map(|counter| of_counter(policy, variant, *counter));
         found.extend(counters);
-        if has_times {
-            found.extend(times(policy, variant));
-        }
+        found.extend(unsteadiness.into_iter().flat_map(|unsteadiness| times(policy, variant, unsteadiness)));
     }
     let is_measured = |quantity: &Quantity| {
         run.values(quantity.variant, &quantity.source).iter().any(|value| value.is_some_and(|value| value != 0.0 || !quantity.is_timed()))
@@ -190,7 +190,7 @@ fn of_counter(policy: &Policy, variant: VariantKind, counter: Counter) -> Quanti
     }
 }
 
-fn times(policy: &Policy, variant: VariantKind) -> Vec<Quantity> {
+fn times(policy: &Policy, variant: VariantKind, unsteadiness: f64) -> Vec<Quantity> {
     let latency = &policy.latency;
     let of = |metric: String, stage: Stage, form: Form, margin: f64| Quantity {
         kind: Kind::Latency,
@@ -205,7 +205,7 @@ fn times(policy: &Policy, variant: VariantKind) -> Vec<Quantity> {
     let stages = policy.stages().map(|stage| of(format!("{}_ms", stage.name()), stage, ratio, latency.ratio.ln()));
     let mut found: Vec<Quantity> = stages.collect();
     if !found.is_empty() {
-        let stall = Form::Stall { ratio: latency.ratio, ms: latency.stall_ms };
+        let stall = Form::Stall { ratio: latency.ratio, ms: latency.stall_ms, unsteadiness };
         found.push(of("stalled_queries".to_owned(), Stage::E2e, stall, latency.stall_share / 100.0));
     }
     found

@@ -8,9 +8,8 @@ use super::run::Run;
 use super::*;
 use crate::rng::Rng;
 use crate::spec::VariantKind::{self, Baseline, Finetuned, Hybrid, Rag};
-use crate::store::manifest::CalibrationRecord;
 use crate::store::row::{JournalRow, Phase};
-use crate::table::testing::{Fixture, realistic};
+use crate::table::testing::{Fixture, calibration, realistic};
 
 const VARIANTS: [VariantKind; 4] = [Baseline, Rag, Finetuned, Hybrid];
 
@@ -221,13 +220,26 @@ fn a_slower_machine_is_no_regression_and_slower_code_is() {
     let slow = |calibration_ms: u64| {
         let mut candidate = again();
         timed(&mut candidate, None).for_each(|row| scale(row, 2.0));
-        let rounds = vec![calibration_ms * 1_000_000; 9];
-        candidate.manifest.calibration = Some(CalibrationRecord { version: 1, before_ns: rounds.clone(), after_ns: rounds });
+        candidate.manifest.calibration = Some(calibration((calibration_ms, calibration_ms), (calibration_ms, calibration_ms)));
         judged_by("", &candidate, &reference()).unwrap()
     };
     assert_eq!(slow(10).outcome, Outcome::Pass);
     let report = slow(5);
     assert!(VARIANTS.iter().all(|variant| regressed(&report).contains(&format!("{} e2e_ms", variant.name()))), "{:?}", regressed(&report));
+}
+
+#[test]
+fn a_reference_that_shared_its_cores_does_not_make_an_idle_candidate_look_slow() {
+    let mut busy = reference();
+    // One of two cores was taken: one thread alone was as fast as ever, both together half as fast, queries in between.
+    timed(&mut busy, None).for_each(|row| scale(row, 1.4));
+    busy.manifest.calibration = Some(calibration((5, 5), (10, 10)));
+    let idle = again();
+    assert_eq!(judged_by("", &idle, &busy).unwrap().outcome, Outcome::Pass);
+    assert_eq!(judged_by("", &busy, &idle).unwrap().outcome, Outcome::Pass);
+    let mut slower = again();
+    timed(&mut slower, None).for_each(|row| scale(row, 1.5));
+    assert_eq!(judged_by("", &slower, &busy).unwrap().outcome, Outcome::Inconclusive);
 }
 
 #[test]
@@ -248,7 +260,7 @@ fn times_of_runs_without_a_calibration_figure_need_one_processor() {
 fn an_unsteady_machine_decides_nothing_about_times() {
     let mut candidate = again();
     timed(&mut candidate, None).for_each(|row| scale(row, 1.5));
-    candidate.manifest.calibration = Some(CalibrationRecord { version: 1, before_ns: vec![4_000_000; 9], after_ns: vec![6_000_000; 9] });
+    candidate.manifest.calibration = Some(calibration((4, 6), (4, 6)));
     let report = judged_by("metrics = [\"primary\"]\n[latency]\nstages = [\"e2e\"]", &candidate, &reference()).unwrap();
     assert_eq!((report.outcome, report.exit_code()), (Outcome::Inconclusive, 0));
     assert!(check(&report, "rag e2e_ms").reason.contains("the machine was unsteady"), "{}", check(&report, "rag e2e_ms").reason);
@@ -403,9 +415,11 @@ fn false_alarms_keep_to_the_policys_level() {
 
 #[test]
 fn a_real_loss_is_found_as_often_as_the_planner_says() {
-    let trial = Trial { pairs: 4000, changed: 0.2, effect: 0.055, seed: 2 };
+    let mut fixture = realistic(&[Rag], 300);
+    fixture.samples.iter_mut().for_each(|sample| sample.relevant = vec![format!("doc-{}", sample.id)]);
+    let trial = Trial { pairs: 4000, changed: 0.2, effect: 0.05, seed: 2 };
     let policy = Policy::parse("resamples = 1000\nslices = []\nmetrics = [\"primary\"]\n[latency]\nstages = []").unwrap();
-    let found = false_alarm::measure(&run_of(&realistic(&[Rag], 240)), &policy, &trial).unwrap();
+    let found = false_alarm::measure(&run_of(&fixture), &policy, &trial).unwrap();
     let power = found.power.unwrap();
     eprintln!("{power:?}");
     assert!((0.6..0.95).contains(&power.planned) && (power.alone.point - power.planned).abs() < 0.02, "{power:?}");

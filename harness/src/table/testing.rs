@@ -7,7 +7,9 @@ use crate::dataset::Sample;
 use crate::finetune::TrainingRow;
 use crate::rng::Rng;
 use crate::spec::{ContextSource, RunSpec, VariantKind};
-use crate::store::manifest::{CalibrationRecord, DatasetRecord, IndexRecord, MachineRecord, Manifest, ModelRecord, TrainingRecord};
+use crate::store::manifest::{
+    CalibrationRecord, CalibrationRounds, DatasetRecord, IndexRecord, MachineRecord, Manifest, ModelRecord, TrainingRecord,
+};
 use crate::store::row::{HitRow, JournalRow, Phase, SCHEMA_VERSION, StageNs};
 use crate::store::{RunFolder, write_jsonl};
 
@@ -106,6 +108,13 @@ fn row(variant: VariantKind, seed: u64, sample: &str, phase: Phase) -> JournalRo
     }
 }
 
+/// A calibration with these milliseconds before and after the latency pass, on one thread and on all.
+pub(crate) fn calibration(alone: (u64, u64), together: (u64, u64)) -> CalibrationRecord {
+    let rounds =
+        |(before, after): (u64, u64)| CalibrationRounds { before_ns: vec![before * 1_000_000; 9], after_ns: vec![after * 1_000_000; 9] };
+    CalibrationRecord { version: 1, alone: rounds(alone), together: rounds(together) }
+}
+
 /// The default spec, on a machine that does not exist.
 pub(crate) fn manifest() -> Manifest {
     let mut spec: RunSpec = toml::from_str(crate::spec::DEFAULT_SPEC).unwrap();
@@ -162,7 +171,7 @@ pub(crate) fn manifest() -> Manifest {
             unreachable: 1,
         }),
         noise: Vec::new(),
-        calibration: Some(CalibrationRecord { version: 1, before_ns: vec![5_000_000; 9], after_ns: vec![5_000_000; 9] }),
+        calibration: Some(calibration((5, 5), (5, 5))),
         training: vec![TrainingRecord {
             variants: vec!["finetuned".to_owned(), "hybrid".to_owned()],
             adapter: "finetuned-seed1".to_owned(),
