@@ -415,9 +415,9 @@ fn false_alarms_keep_to_the_policys_level() {
 
 #[test]
 fn a_real_loss_is_found_as_often_as_the_planner_says() {
-    let mut fixture = realistic(&[Rag], 300);
+    let mut fixture = realistic(&[Rag], 800);
     fixture.samples.iter_mut().for_each(|sample| sample.relevant = vec![format!("doc-{}", sample.id)]);
-    let trial = Trial { pairs: 4000, changed: 0.2, effect: 0.05, seed: 2 };
+    let trial = Trial { pairs: 3000, changed: 0.2, effect: 0.025, seed: 2 };
     let policy = Policy::parse("resamples = 1000\nslices = []\nmetrics = [\"primary\"]\n[latency]\nstages = []").unwrap();
     let found = false_alarm::measure(&run_of(&fixture), &policy, &trial).unwrap();
     let power = found.power.unwrap();
