@@ -1,7 +1,7 @@
 //! What the tables of a run say about claims.
 
 use super::{Claim, ClaimCard, CostTest, DifferenceTest, Expectation, Test, Verdict};
-use crate::cost::{Ledger, TOTAL_SECONDS};
+use crate::cost::{Ledger, TOTAL_FLOPS, TOTAL_MONEY, TOTAL_SECONDS};
 use crate::spec::VariantKind;
 use crate::stats::Estimate;
 use crate::table::{ALL, CostPhase, Metric, Tables};
@@ -35,7 +35,7 @@ pub fn judge(claims: &[Claim], tables: &Tables, ledger: &Ledger) -> Vec<ClaimCar
             })
             .collect();
         let verdicts: Vec<Verdict> = evidence.iter().map(|evidence| evidence.verdict).collect();
-        ClaimCard { id: claim.id.clone(), title: claim.title.clone(), verdict: Verdict::of_all(&verdicts), evidence }
+        ClaimCard { id: claim.id.clone(), title: claim.title.clone(), verdict: Verdict::of_all(&verdicts), post_hoc: false, evidence }
     };
     claims.iter().map(card).collect()
 }
@@ -111,7 +111,7 @@ fn difference(
     predicted: String,
 ) -> Evidence {
     let what = format!("{} - {}, {}, {slice}", left.name(), right.name(), metric.label());
-    let Some(estimate) = estimate(tables, (left, right), metric, slice) else {
+    let Some(estimate) = tables.difference(left, right, slice, metric) else {
         return not_testable(what, predicted, "no question has both scores".to_owned());
     };
     let estimate =
@@ -122,19 +122,6 @@ fn difference(
         _ => Verdict::NotTestable,
     };
     Evidence { what, predicted, figure: Some(estimate), unit: "points", verdict, note: String::new() }
-}
-
-/// A declared difference as the tables have it, in either direction; another one from the resampling alone.
-fn estimate(tables: &Tables, (left, right): (VariantKind, VariantKind), metric: &Metric, slice: &str) -> Option<Estimate> {
-    let declared = |left: VariantKind, right: VariantKind| tables.contrast_of(left.name(), right.name(), slice, &metric.id);
-    if let Some(row) = declared(left, right) {
-        return Some(row.difference);
-    }
-    if let Some(row) = declared(right, left) {
-        let Estimate { point, ci_low, ci_high, n } = row.difference;
-        return Some(Estimate { point: -point, ci_low: -ci_high, ci_high: -ci_low, n });
-    }
-    tables.difference(left, right, slice, metric)
 }
 
 /// A difference of exactly the bound with an interval of no width says nothing against "not above".
@@ -168,12 +155,10 @@ fn cost(test: &CostTest, tables: &Tables, ledger: &Ledger) -> Evidence {
         "query" => CostPhase::Query,
         _ => CostPhase::Update,
     };
-    let (own, theirs) = (ledger.value(left, phase, &test.quantity), ledger.value(right, phase, &test.quantity));
-    if own.is_none() && theirs.is_none() {
+    let (Some(own), Some(theirs)) = (amount_of(ledger, left, phase, &test.quantity), amount_of(ledger, right, phase, &test.quantity))
+    else {
         return not_testable(what, predicted.to_owned(), format!("`{}` was not measured", test.quantity));
-    }
-    // What a variant has no line for it does not have: no labels without training, no index without retrieval.
-    let (own, theirs) = (own.unwrap_or(0.0), theirs.unwrap_or(0.0));
+    };
     let ratio = ratio(tables, (left, right), phase, &test.quantity, (own, theirs));
     let verdict = match test.expect {
         Expectation::More => above(&ratio, 1.0),
@@ -181,6 +166,13 @@ fn cost(test: &CostTest, tables: &Tables, ledger: &Ledger) -> Evidence {
     };
     let note = format!("{} against {}", amount(own), amount(theirs));
     Evidence { what, predicted: predicted.to_owned(), figure: Some(ratio), unit: "ratio", verdict, note }
+}
+
+/// What a variant pays. A part that a complete phase has no line for is zero: no labels without training, no index without retrieval.
+fn amount_of(ledger: &Ledger, variant: VariantKind, phase: CostPhase, quantity: &str) -> Option<f64> {
+    let is_part = phase != CostPhase::Query && ![TOTAL_FLOPS, TOTAL_MONEY, TOTAL_SECONDS].contains(&quantity);
+    let is_complete = || ledger.value(variant, phase, TOTAL_FLOPS).is_some();
+    ledger.value(variant, phase, quantity).or_else(|| (is_part && is_complete()).then_some(0.0))
 }
 
 /// The ratio of two costs; measured times carry the interval that follows from those of the two means, counts none.

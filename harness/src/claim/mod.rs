@@ -63,8 +63,11 @@ impl Verdict {
 /// [`ClaimsError`] where the folder's claims cannot be used or the table cannot be written.
 pub fn write_claims(run: &Path, tables: &Tables, ledger: &Ledger) -> Result<Vec<ClaimCard>, ClaimsError> {
     let own = run.join(FILE);
-    let claims = read(own.is_file().then_some(own.as_path()))?;
-    let cards = judge(&claims, tables, ledger);
+    let is_own = own.is_file();
+    let claims = read(is_own.then_some(own.as_path()))?;
+    let mut cards = judge(&claims, tables, ledger);
+    // A folder gets claims of its own when its run is over.
+    cards.iter_mut().for_each(|card| card.post_hoc = is_own);
     let rows: Vec<ClaimRow> = cards.iter().flat_map(|card| card.evidence.iter().map(|evidence| row(card, evidence))).collect();
     table::write_claims(run, &rows)?;
     Ok(cards)
@@ -98,6 +101,7 @@ fn row(card: &ClaimCard, evidence: &Evidence) -> ClaimRow {
         claim: card.id.clone(),
         title: card.title.clone(),
         verdict: card.verdict.name(),
+        post_hoc: card.post_hoc,
         test: evidence.what.clone(),
         predicted: evidence.predicted.clone(),
         figure: evidence.figure,
@@ -116,6 +120,8 @@ pub struct ClaimCard {
     pub title: String,
     /// Over all tests.
     pub verdict: Verdict,
+    /// It was given after the run, by somebody who could have seen its results.
+    pub post_hoc: bool,
     /// One per test and slice.
     pub evidence: Vec<Evidence>,
 }

@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
 
+use super::bench::Bench;
 use super::events::{Listener, RunEvent};
 use super::query::{Query, RowContext};
-use super::runner::{Bench, RunError};
+use super::runner::RunError;
 use crate::clock::Stopwatch;
 use crate::lm::{Generation, ModelError, Prompt};
 use crate::spec::{ContextSource, VariantKind};

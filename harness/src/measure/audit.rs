@@ -8,22 +8,15 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use super::bench::{Answered, Bench};
 use super::events::{Listener, RunEvent};
 use super::plan::reference_of;
-use super::query::Query;
-use super::runner::{Bench, RunError};
+use super::runner::RunError;
 use crate::lm::Prompt;
 use crate::rng::Rng;
 use crate::score;
 use crate::spec::VariantKind;
-use crate::store::row::{AuditRow, JournalRow, Phase};
-
-/// A question of the audit, with the answer to explain.
-struct Case<'a> {
-    sample: usize,
-    query: Query,
-    row: &'a JournalRow,
-}
+use crate::store::row::{AuditRow, JournalRow};
 
 /// Audits every variant, under the first seed.
 ///
@@ -41,27 +34,14 @@ pub fn run(bench: &Bench, rows: &[JournalRow], listener: &mut Listener) -> Resul
         if bench.interrupt.load(Ordering::Relaxed) {
             return Err(RunError::Interrupted);
         }
-        let cases = cases(bench, rows, variant, &chosen)?;
+        let cases = bench.answered(rows, variant, &chosen)?;
         listener(RunEvent::Advance(cases.len() as u64));
         audited.extend(audit(bench, variant, &cases, &nearest)?);
     }
     Ok(audited)
 }
 
-fn cases<'a>(bench: &Bench, rows: &'a [JournalRow], variant: VariantKind, chosen: &[usize]) -> Result<Vec<Case<'a>>, RunError> {
-    let seed = bench.plan.spec.seeds[0];
-    let mine = rows.iter().filter(|row| row.phase == Phase::Accuracy && row.variant == variant.name() && row.seed == seed);
-    let answered: BTreeMap<&str, &JournalRow> = mine.filter(|row| row.error.is_none()).map(|row| (row.sample_id.as_str(), row)).collect();
-    let mut cases = Vec::with_capacity(chosen.len());
-    for &sample in chosen {
-        if let Some(&row) = answered.get(bench.plan.dataset.test[sample].id.as_str()) {
-            cases.push(Case { sample, query: bench.query(variant, sample)?, row });
-        }
-    }
-    Ok(cases)
-}
-
-fn audit(bench: &Bench, variant: VariantKind, cases: &[Case], nearest: &Nearest) -> Result<Vec<AuditRow>, RunError> {
+fn audit(bench: &Bench, variant: VariantKind, cases: &[Answered], nearest: &Nearest) -> Result<Vec<AuditRow>, RunError> {
     let seed = bench.plan.spec.seeds[0];
     let (owners, prompts) = without_one(bench, cases)?;
     let answers = answers(bench, variant, &prompts)?;
@@ -72,7 +52,7 @@ fn audit(bench: &Bench, variant: VariantKind, cases: &[Case], nearest: &Nearest)
         }
     }
     let flipped = if variant.is_tuned() { switched_off(bench, cases)? } else { vec![None; cases.len()] };
-    let row = |(index, case): (usize, &Case)| {
+    let row = |(index, case): (usize, &Answered)| {
         let (passages, flip) = (&influential[index], flipped[index]);
         let mut texts: Vec<&str> = passages.iter().flat_map(|&pick| bench.passage(&case.query.picks[pick])).collect();
         let near = if flip == Some(true) { nearest.of(case.sample) } else { &[] };
@@ -100,7 +80,7 @@ fn audit(bench: &Bench, variant: VariantKind, cases: &[Case], nearest: &Nearest)
 type Owner = (usize, usize);
 
 /// The prompts of every case with one passage left out, and which case and passage each belongs to.
-fn without_one(bench: &Bench, cases: &[Case]) -> Result<(Vec<Owner>, Vec<Prompt>), RunError> {
+fn without_one(bench: &Bench, cases: &[Answered]) -> Result<(Vec<Owner>, Vec<Prompt>), RunError> {
     let (mut owners, mut prompts) = (Vec::new(), Vec::new());
     for (index, case) in cases.iter().enumerate() {
         let sample = &bench.plan.dataset.test[case.sample];
@@ -116,9 +96,9 @@ fn without_one(bench: &Bench, cases: &[Case]) -> Result<(Vec<Owner>, Vec<Prompt>
 }
 
 /// Whether the answers are others without the adapter.
-fn switched_off(bench: &Bench, cases: &[Case]) -> Result<Vec<Option<bool>>, RunError> {
+fn switched_off(bench: &Bench, cases: &[Answered]) -> Result<Vec<Option<bool>>, RunError> {
     let samples = &bench.plan.dataset.test;
-    let prompt = |case: &Case| Prompt { tokens: case.query.prompt.tokens.clone(), stream: samples[case.sample].id.clone() };
+    let prompt = |case: &Answered| Prompt { tokens: case.query.prompt.tokens.clone(), stream: samples[case.sample].id.clone() };
     let prompts: Vec<Prompt> = cases.iter().map(prompt).collect();
     let answers = answers(bench, VariantKind::Baseline, &prompts)?;
     Ok(answers.iter().zip(cases).map(|(answer, case)| Some(*answer != case.row.answer)).collect())
@@ -134,7 +114,7 @@ fn answers(bench: &Bench, variant: VariantKind, prompts: &[Prompt]) -> Result<Ve
 
 /// Of the passages that change the answer, the part that is relevant; of the relevant ones in the prompt, the part that changes it.
 /// Nothing where there is nothing to divide by.
-fn citations(bench: &Bench, case: &Case, influential: &[usize]) -> (Option<f64>, Option<f64>) {
+fn citations(bench: &Bench, case: &Answered, influential: &[usize]) -> (Option<f64>, Option<f64>) {
     let relevant = &bench.plan.dataset.test[case.sample].relevant;
     if relevant.is_empty() {
         return (None, None);

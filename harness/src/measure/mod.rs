@@ -6,6 +6,7 @@
 
 pub mod accuracy;
 pub mod audit;
+pub mod bench;
 pub mod calibration;
 pub mod counters;
 pub mod events;

@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use super::accuracy::{self, AnswerCache};
+use super::bench::Bench;
 use super::events::{Listener, RunEvent};
 use super::hash::result_hash;
 use super::plan::{PlanError, RunPlan, adapter_name};
-use super::runner::{Bench, RunError, build_index, full_models, passages_of};
+use super::runner::{RunError, build_index, full_models};
 use super::training::{self, Adapters};
 use crate::finetune;
 use crate::rng::Rng;
 use crate::store::RunFolder;
 use crate::store::journal::read_whole;
 use crate::store::manifest::Manifest;
-use crate::store::row::{JournalRow, Phase, StageNs};
+use crate::store::row::{JournalRow, Phase};
 
 /// What is verified.
 pub struct VerifyRequest<'a> {
@@ -106,17 +107,7 @@ pub fn verify(request: &VerifyRequest, listener: &mut Listener) -> Result<Verifi
         adapters = loaded.adapters;
     }
     let tuned = full_models(&model, &adapters);
-    let retrieved = index.as_ref().map_or(&[][..], |(_, retrieved)| retrieved.as_slice());
-    let bench = Bench {
-        plan,
-        model: &model,
-        adapters: &adapters,
-        tuned: &tuned,
-        retriever,
-        retrieved,
-        passages: passages_of(retriever),
-        interrupt: request.interrupt,
-    };
+    let bench = Bench::new(plan, &model, &adapters, &tuned, index.as_ref(), request.interrupt);
     answer_again(request, &bench, &recorded, &mut found, listener)?;
     Ok(found)
 }
@@ -185,8 +176,7 @@ fn compare(before: &JournalRow, after: &JournalRow, found: &mut Verification) {
 
 /// The row without times and run id, scores one by one.
 fn fields(row: &JournalRow) -> BTreeMap<String, String> {
-    let timeless = JournalRow { run_id: String::new(), stage_ns: StageNs::default(), ttft_ns: 0, e2e_ns: 0, ..row.clone() };
-    let Value::Object(map) = serde_json::to_value(timeless).expect("rows are plain data") else { unreachable!("a row is an object") };
+    let Value::Object(map) = serde_json::to_value(row.timeless()).expect("rows are plain data") else { unreachable!("a row is an object") };
     let mut fields = BTreeMap::new();
     for (name, value) in map {
         match value {
@@ -252,32 +242,10 @@ fn notes(manifest: &Manifest) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::row::SCHEMA_VERSION;
 
     fn row(answer: &str, scores: &[(&str, f64)]) -> JournalRow {
-        JournalRow {
-            schema_version: SCHEMA_VERSION,
-            run_id: "r".into(),
-            variant: "rag".into(),
-            seed: 1,
-            sample_id: "q1".into(),
-            repeat: 0,
-            phase: Phase::Accuracy,
-            answer: answer.into(),
-            finish_reason: "stop".into(),
-            prompt_tokens: 1,
-            context_tokens: 0,
-            completion_tokens: 1,
-            cached_tokens: 0,
-            hits: vec![],
-            context_cut: false,
-            scores: scores.iter().map(|(name, score)| ((*name).to_owned(), *score)).collect(),
-            stage_ns: StageNs::default(),
-            ttft_ns: 0,
-            e2e_ns: 7,
-            flops: 1e6,
-            error: None,
-        }
+        let scores = scores.iter().map(|(name, score)| ((*name).to_owned(), *score)).collect();
+        JournalRow { answer: answer.into(), scores, ..JournalRow::example(Phase::Accuracy, "rag", 1, "q1") }
     }
 
     #[test]

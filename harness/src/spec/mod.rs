@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::check;
 pub use device::DeviceName;
-pub use read::{Override, SpecError, SpecProblem, read, read_over, schema};
+pub use read::{Override, SpecError, SpecProblem, read, read_over, schema, with_defaults};
 pub use variant::{ContextSource, VariantKind};
 
 /// Every setting with its default and one line on why; parsed, so that it cannot drift.
@@ -35,8 +35,6 @@ pub struct RunSpec {
     pub hybrid: HybridSpec,
     pub generation: GenerationSpec,
     pub measure: MeasureSpec,
-    /// Absent from manifests of runs before it: they are read with its defaults.
-    #[serde(default)]
     pub contrasts: ContrastsSpec,
     pub cost: CostSpec,
 }
@@ -158,14 +156,6 @@ section!(
     /// `[contrasts]`
     ContrastsSpec { alpha: f64, power: f64, margin: f64 }
 );
-
-impl Default for ContrastsSpec {
-    fn default() -> Self {
-        let defaults: toml::Table = DEFAULT_SPEC.parse().expect("the default spec parses");
-        defaults["contrasts"].clone().try_into().expect("the default spec has every key")
-    }
-}
-
 section!(
     /// `[cost]`
     CostSpec {

@@ -176,6 +176,25 @@ fn known(defaults: &Table, dotted: &str) -> Result<(), String> {
     Err("is empty".into())
 }
 
+/// A spec that an earlier version recorded as JSON, with the defaults of the keys that it did not know yet.
+pub fn with_defaults(recorded: serde_json::Value) -> serde_json::Value {
+    let defaults: Table = DEFAULT_SPEC.parse().expect("defaults parse");
+    let mut whole = serde_json::to_value(defaults).expect("TOML is plain data");
+    lay_over(&mut whole, recorded);
+    whole
+}
+
+fn lay_over(under: &mut serde_json::Value, over: serde_json::Value) {
+    match (under, over) {
+        (serde_json::Value::Object(under), serde_json::Value::Object(over)) => {
+            for (key, value) in over {
+                lay_over(under.entry(key).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (under, over) => *under = over,
+    }
+}
+
 fn put(table: &mut Table, path: &[String], value: Value) {
     let (last, sections) = path.split_last().expect("a path has a key");
     let mut table = table;

@@ -121,3 +121,38 @@ pub struct JournalRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
+
+impl JournalRow {
+    /// The row without what may differ when nothing has changed: times, and the run it belongs to.
+    pub fn timeless(&self) -> Self {
+        Self { run_id: String::new(), stage_ns: StageNs::default(), ttft_ns: 0, e2e_ns: 0, ..self.clone() }
+    }
+
+    /// A short answer without passages, scores and times, to be changed where a test looks.
+    #[cfg(test)]
+    pub(crate) fn example(phase: Phase, variant: &str, seed: u64, sample: &str) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            run_id: "test".to_owned(),
+            variant: variant.to_owned(),
+            seed,
+            sample_id: sample.to_owned(),
+            repeat: 0,
+            phase,
+            answer: "blue".to_owned(),
+            finish_reason: "stop".to_owned(),
+            prompt_tokens: 20,
+            context_tokens: 0,
+            completion_tokens: 3,
+            cached_tokens: 0,
+            hits: Vec::new(),
+            context_cut: false,
+            scores: BTreeMap::new(),
+            stage_ns: StageNs::default(),
+            ttft_ns: 0,
+            e2e_ns: 0,
+            flops: 1e9,
+            error: None,
+        }
+    }
+}

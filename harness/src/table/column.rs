@@ -75,6 +75,8 @@ pub const COUNT: &str = "count";
 pub const CLAIM: &str = "claim";
 /// The claim in words.
 pub const TITLE: &str = "title";
+/// The claim was given after the run.
+pub const POST_HOC: &str = "post_hoc";
 /// What a test compares.
 pub const TEST: &str = "test";
 /// What it predicts.

@@ -162,11 +162,9 @@ pub(super) fn of_slice(data: &RunData, scores: &Scores, slice: &Slice) -> Vec<Fo
         .filter_map(|(place, metric)| Some((place, metric, combine(scores, metric, &declared[place].terms)?)))
         .collect();
     let values: Vec<Vec<Option<f64>>> = cells.iter().map(|(_, _, column)| slice.values(column)).collect();
-    let confidence = data.manifest.spec.measure.confidence;
     let mut found = Vec::new();
     for ((place, metric, column), comparison) in cells.iter().zip(slice.resampler.compare(&values, Values::Scores)) {
         let (Some(comparison), declared) = (comparison, &declared[*place]) else { continue };
-        let training = Components::of(&by_seed(scores, metric, &declared.terms, slice));
         let row = |scale, comparison| Found {
             place: *place,
             left: declared.left.clone(),
@@ -178,12 +176,41 @@ pub(super) fn of_slice(data: &RunData, scores: &Scores, slice: &Slice) -> Vec<Fo
             trainings: trainings(data, &declared.terms),
             comparison,
         };
-        found.push(row(Scale::Additive, training.map_or(comparison, |training| comparison.with_training(training, confidence))));
+        found.push(row(Scale::Additive, with_training(data, scores, metric, &declared.terms, slice, comparison)));
         if declared.terms.len() == SQUARE.len() && metric.kind == Kind::Answer && metric.unit == SHARE {
             found.extend(log_odds(scores, metric, slice).map(|comparison| row(Scale::LogOdds, comparison)));
         }
     }
     found
+}
+
+/// The mean paired difference of any two variants over a slice, left minus right, as a declared one is estimated; nothing where no sample
+/// has both scores.
+pub(super) fn of_pair(
+    data: &RunData,
+    scores: &Scores,
+    slice: &Slice,
+    left: VariantKind,
+    right: VariantKind,
+    metric: &Metric,
+) -> Option<Estimate> {
+    let terms = [(left, 1.0), (right, -1.0)];
+    let values = slice.values(&combine(scores, metric, &terms)?);
+    let comparison = slice.resampler.compare(&[values], Values::Scores).pop()??;
+    Some(with_training(data, scores, metric, &terms, slice, comparison).difference)
+}
+
+/// With the spread between trainings, where there are several.
+fn with_training(
+    data: &RunData,
+    scores: &Scores,
+    metric: &Metric,
+    terms: &[(VariantKind, f64)],
+    slice: &Slice,
+    comparison: Comparison,
+) -> Comparison {
+    let training = Components::of(&by_seed(scores, metric, terms, slice));
+    training.map_or(comparison, |training| comparison.with_training(training, data.manifest.spec.measure.confidence))
 }
 
 /// The interaction in log-odds.

@@ -97,8 +97,8 @@ pub(super) fn contrasts(rows: &[ContrastRow]) -> DataFrame {
 pub(super) fn ladder(rows: &[LadderRow]) -> DataFrame {
     frame!(rows, row => {
         name::VARIANT => row.variant.name(),
-        name::PART => row.part,
-        name::NAME => row.name,
+        name::PART => row.step.part(),
+        name::NAME => row.step.name(),
         name::COUNT => row.count,
         name::N => row.n as u64,
     })
@@ -109,6 +109,7 @@ pub(super) fn claims(rows: &[ClaimRow]) -> DataFrame {
         name::CLAIM => row.claim.as_str(),
         name::TITLE => row.title.as_str(),
         name::VERDICT => row.verdict,
+        name::POST_HOC => row.post_hoc,
         name::TEST => row.test.as_str(),
         name::PREDICTED => row.predicted.as_str(),
         name::POINT => row.figure.map(|figure| figure.point),

@@ -90,7 +90,7 @@ impl Cause {
     /// Name in tables.
     pub fn name(self) -> &'static str {
         match self {
-            Self::None => "right",
+            Self::None => "answered_exactly",
             Self::NotKnown => "not_known",
             Self::RankedBelow => "ranked_below",
             Self::LostByIndex => "lost_by_index",
@@ -103,15 +103,40 @@ impl Cause {
     }
 }
 
+/// What a line of the ladder counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Questions that get so far.
+    Rung(Rung),
+    /// Questions that were lost for this.
+    Cause(Cause),
+}
+
+impl Step {
+    /// `rung` or `cause`.
+    pub fn part(self) -> &'static str {
+        match self {
+            Self::Rung(_) => "rung",
+            Self::Cause(_) => "cause",
+        }
+    }
+
+    /// Name of the rung or cause.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rung(rung) => rung.name(),
+            Self::Cause(cause) => cause.name(),
+        }
+    }
+}
+
 /// One line of the ladder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LadderRow {
     /// The variant.
     pub variant: VariantKind,
-    /// `rung` or `cause`.
-    pub part: &'static str,
-    /// Name of the rung or cause.
-    pub name: &'static str,
+    /// What is counted.
+    pub step: Step,
     /// Questions that reach the rung, or were lost for the cause; nothing where the variant has no such rung, or what it needs was not
     /// measured.
     pub count: Option<f64>,
@@ -136,10 +161,10 @@ pub(super) fn ladder(data: &RunData, scores: &Scores) -> Vec<LadderRow> {
                 Rung::InCorpus => Some(n as f64),
                 rung => walked.reached(rung),
             };
-            rows.push(LadderRow { variant, part: "rung", name: rung.name(), count, n });
+            rows.push(LadderRow { variant, step: Step::Rung(rung), count, n });
         }
         for cause in Cause::ALL {
-            rows.push(LadderRow { variant, part: "cause", name: cause.name(), count: Some(walked.lost(cause)), n });
+            rows.push(LadderRow { variant, step: Step::Cause(cause), count: Some(walked.lost(cause)), n });
         }
     }
     rows

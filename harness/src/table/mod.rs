@@ -30,7 +30,7 @@ use crate::store::manifest::Manifest;
 pub use contrast::{Adjustment, ContrastRow, Scale, declared_differences};
 use frame::Form;
 pub use input::{Observation, RunData};
-pub use ladder::{Cause, LadderRow, Rung};
+pub use ladder::{Cause, LadderRow, Rung, Step};
 pub use latency::{LatencyRow, Stage, milliseconds};
 pub use metric::{Direction, Kind, Metric, primary as primary_of};
 pub use quality::{ALL, QualityRow, members as slices_of};
@@ -164,6 +164,8 @@ pub struct ClaimRow {
     pub title: String,
     /// What the run says about the whole claim.
     pub verdict: &'static str,
+    /// The claim was given after the run.
+    pub post_hoc: bool,
     /// What this test compares.
     pub test: String,
     /// What it predicts.
@@ -224,12 +226,14 @@ impl Tables {
     /// The paired difference of any two variants, left minus right, in a slice; nothing where no question has both scores. The declared
     /// differences are in `contrasts`.
     pub fn difference(&self, left: VariantKind, right: VariantKind, slice: &str, metric: &Metric) -> Option<Estimate> {
-        quality::difference(&self.data, &self.scores, (left, right), slice, metric)
+        let (name, members) = quality::members(&self.data).into_iter().find(|(name, _)| name == slice)?;
+        let slice = quality::Slice::of(&self.data, name, members);
+        contrast::of_pair(&self.data, &self.scores, &slice, left, right, metric)
     }
 
     /// One line of the ladder; nothing if the variant has no such rung, or no question counts.
-    pub fn ladder_of(&self, variant: VariantKind, name: &str) -> Option<f64> {
-        self.ladder.iter().find(|row| row.variant == variant && row.name == name)?.count
+    pub fn ladder_of(&self, variant: VariantKind, step: Step) -> Option<f64> {
+        self.ladder.iter().find(|row| row.variant == variant && row.step == step)?.count
     }
 
     /// One line of the latency table; nothing if it was not measured.

@@ -85,18 +85,3 @@ pub(super) fn quality(data: &RunData, scores: &Scores, slice: &Slice) -> Vec<Qua
     };
     cells.into_iter().zip(estimates).filter_map(row).collect()
 }
-
-/// The mean paired difference of any two variants over a slice, left minus right; nothing where no sample has both scores.
-pub(super) fn difference(
-    data: &RunData,
-    scores: &Scores,
-    (left, right): (VariantKind, VariantKind),
-    slice: &str,
-    metric: &Metric,
-) -> Option<Estimate> {
-    let (name, members) = members(data).into_iter().find(|(name, _)| name == slice)?;
-    let (left, right) = (scores.column(left, &metric.id)?, scores.column(right, &metric.id)?);
-    let slice = Slice::of(data, name, members);
-    let pairs = slice.values(left).into_iter().zip(slice.values(right));
-    slice.resampler.mean(&pairs.map(|(left, right)| Some(left? - right?)).collect::<Vec<_>>())
-}

@@ -10,7 +10,7 @@ use crate::spec::{ContextSource, RunSpec, VariantKind};
 use crate::store::manifest::{
     CalibrationRecord, CalibrationRounds, DatasetRecord, IndexRecord, MachineRecord, Manifest, ModelRecord, TrainingRecord,
 };
-use crate::store::row::{HitRow, JournalRow, Phase, SCHEMA_VERSION, StageNs};
+use crate::store::row::{HitRow, JournalRow, Phase, StageNs};
 use crate::store::{RunFolder, write_jsonl};
 
 /// What a run folder is made from.
@@ -83,29 +83,7 @@ impl Fixture {
 }
 
 fn row(variant: VariantKind, seed: u64, sample: &str, phase: Phase) -> JournalRow {
-    JournalRow {
-        schema_version: SCHEMA_VERSION,
-        run_id: "test".to_owned(),
-        variant: variant.name().to_owned(),
-        seed,
-        sample_id: sample.to_owned(),
-        repeat: 0,
-        phase,
-        answer: "blue".to_owned(),
-        finish_reason: "stop".to_owned(),
-        prompt_tokens: 20,
-        context_tokens: 0,
-        completion_tokens: 3,
-        cached_tokens: 0,
-        hits: Vec::new(),
-        context_cut: false,
-        scores: BTreeMap::new(),
-        stage_ns: StageNs::default(),
-        ttft_ns: 0,
-        e2e_ns: 0,
-        flops: 1e9,
-        error: None,
-    }
+    JournalRow::example(phase, variant.name(), seed, sample)
 }
 
 /// A calibration with these milliseconds before and after the latency pass, on one thread and on all.

@@ -274,12 +274,36 @@ fn trainings_that_disagree_take_a_verdict_away() {
 }
 
 #[test]
-fn a_run_recorded_before_contrasts_had_settings_reads_with_the_defaults() {
+fn a_run_recorded_before_some_settings_were_there_reads_with_their_defaults() {
     let folder = tempfile::tempdir().unwrap();
     graded(&[(Baseline, 10), (Rag, 30)]).write(folder.path());
     let path = folder.path().join("manifest.json");
     let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    manifest["spec"].as_object_mut().unwrap().remove("contrasts").unwrap();
+    let spec = manifest["spec"].as_object_mut().unwrap();
+    spec.remove("contrasts").unwrap();
+    spec["measure"].as_object_mut().unwrap().remove("audit_samples").unwrap();
+    spec["finetune"].as_object_mut().unwrap().remove("examples").unwrap();
     std::fs::write(&path, manifest.to_string()).unwrap();
     assert_eq!(read(folder.path()).unwrap().manifest().spec.contrasts.margin, 3.0);
+}
+
+#[test]
+fn every_question_has_one_cause_and_the_last_rung_is_exact_match() {
+    // An answer with more around it is right and not well-formed: the two must not be taken for one another.
+    let mut run = realistic(&[Baseline, Rag, Finetuned, Hybrid], 90);
+    for row in run.rows.iter_mut().filter(|row| row.variant == "hybrid" && row.answer == "red") {
+        row.scores.insert("contains".to_owned(), 1.0);
+    }
+    let tables = run.tables();
+    for variant in tables.variants() {
+        let of = |step| tables.ladder_of(variant, step).unwrap_or(0.0);
+        let causes: f64 = Cause::ALL.into_iter().map(|cause| of(Step::Cause(cause))).sum();
+        assert!((causes - 90.0).abs() < 1e-9, "{variant:?}: {causes}");
+        let exact = tables.quality_of(variant, ALL, "exact_match").unwrap().estimate.point * 90.0;
+        assert!((of(Step::Rung(Rung::WellFormed)) - exact).abs() < 1e-9 && (of(Step::Cause(Cause::None)) - exact).abs() < 1e-9);
+        assert!(of(Step::Rung(Rung::Right)) >= exact);
+        assert_eq!(of(Step::Rung(Rung::Right)) > exact, variant == Hybrid);
+        assert_eq!(tables.ladder_of(variant, Step::Rung(Rung::Found)).is_some(), matches!(variant, Rag | Hybrid));
+    }
+    assert!(tables.ladder_of(Hybrid, Step::Cause(Cause::WrongForm)).unwrap() > 0.0);
 }

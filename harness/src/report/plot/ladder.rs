@@ -5,7 +5,7 @@ use super::scene::{Anchor, Color, Scene};
 use super::style::LABEL_SIZE;
 use super::{Figure, line};
 use crate::report::format;
-use crate::table::{Cause, Tables};
+use crate::table::{Cause, Step, Tables};
 
 const WIDTH: f64 = 820.0;
 
@@ -43,7 +43,8 @@ pub(in crate::report) fn label(cause: Cause) -> &'static str {
 pub(super) fn causes(tables: &Tables) -> Option<Figure> {
     let n = tables.ladder.first()?.n;
     let variants = tables.variants();
-    let occurs = |cause: &Cause| variants.iter().any(|variant| tables.ladder_of(*variant, cause.name()).is_some_and(|count| count > 0.0));
+    let occurs =
+        |cause: &Cause| variants.iter().any(|variant| tables.ladder_of(*variant, Step::Cause(*cause)).is_some_and(|count| count > 0.0));
     let shown: Vec<Cause> = Cause::ALL.into_iter().filter(occurs).collect();
     let title = "What became of the questions".to_owned();
     let mut scene = Scene::new(WIDTH, 400.0);
@@ -65,7 +66,7 @@ pub(super) fn causes(tables: &Tables) -> Option<Figure> {
         labels.push((y, variant.name().to_owned()));
         let mut before = 0.0;
         for cause in &shown {
-            let share = tables.ladder_of(*variant, cause.name()).unwrap_or(0.0) / n as f64;
+            let share = tables.ladder_of(*variant, Step::Cause(*cause)).unwrap_or(0.0) / n as f64;
             let (from, to) = (x.at(before), x.at(before + share));
             scene.rect((from, y - 12.0), (to, y + 12.0), color(*cause));
             if to - from > 34.0 {
@@ -79,8 +80,8 @@ pub(super) fn causes(tables: &Tables) -> Option<Figure> {
     }
     frame.row_labels(&mut scene, &labels);
     let header = line!["variant", "cause", "questions", "n"];
-    let data = tables.ladder.iter().filter(|row| row.part == "cause");
-    let data = data.map(|row| line![row.variant.name(), row.name, row.count.unwrap_or(0.0), row.n]);
+    let data = tables.ladder.iter().filter(|row| matches!(row.step, Step::Cause(_)));
+    let data = data.map(|row| line![row.variant.name(), row.step.name(), row.count.unwrap_or(0.0), row.n]);
     let caption = "Each question counts once, by the first thing that went wrong on its way: passage not among those given, lost by the index \
                    though exact search has it, not in the prompt, answer not from the passages, another value from them, right in another form."
         .to_owned();

@@ -27,11 +27,16 @@ pub(super) fn section_of(cards: &[ClaimCard]) -> Option<Section> {
         rows: tests.collect(),
         place: Place::Folded,
     };
-    let text = "Each claim is written down as tests before the run. Supported: every test that this data allows agrees with the whole of its \
+    let origin = if cards.iter().any(|card| card.post_hoc) {
+        "These claims were given to the report when the run was over: post hoc, so that agreement is a reason to test them on other questions."
+    } else {
+        "These claims come with the program: their tests were written before this run."
+    };
+    let text = "Supported: every test that this data allows agrees with the whole of its \
                 interval. Refuted: one contradicts it. Inconclusive: an interval holds the bound. Each test stands at its own level; they are \
                 not adjusted for one another. It is about this model, this data and these settings."
         .to_owned();
-    Some(section("claims", "Claims", true, vec![text], vec![cards_grid, tests_grid]))
+    Some(section("claims", "Claims", true, vec![origin.to_owned(), text], vec![cards_grid, tests_grid]))
 }
 
 fn words(verdict: Verdict) -> &'static str {

@@ -3,6 +3,7 @@
 mod claims;
 mod examples;
 mod headline;
+mod losses;
 mod sections;
 
 use serde::Serialize;
