@@ -178,6 +178,7 @@ fn initial_decoder(spec: &PretrainSpec, vocabulary: usize) -> candle_core::Resul
         rms_norm_eps: 1e-6,
         rope_theta: shape.rope_theta,
         rope_scaling: None,
+        unrotated_layers: Vec::new(),
         max_position_embeddings: shape.max_position,
         tie_word_embeddings: true,
         qkv_bias: false,

@@ -24,6 +24,7 @@ pub(crate) fn config() -> DecoderConfig {
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
         rope_scaling: None,
+        unrotated_layers: Vec::new(),
         max_position_embeddings: 64,
         tie_word_embeddings: false,
         qkv_bias: true,

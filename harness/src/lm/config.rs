@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Everything the decoder's forward pass depends on, besides the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DecoderConfig {
-    /// `LlamaForCausalLM`, `MistralForCausalLM`, `Qwen2ForCausalLM` or `Qwen3ForCausalLM`.
+    /// As in `config.json`, for example `LlamaForCausalLM`.
     pub architecture: String,
     /// Rows of the embedding.
     pub vocab_size: usize,
@@ -27,12 +27,15 @@ pub struct DecoderConfig {
     pub rope_theta: f64,
     /// How the rotary frequencies are stretched beyond the trained window; nothing in most models.
     #[serde(default)]
-    pub rope_scaling: Option<Llama3Scaling>,
+    pub rope_scaling: Option<RopeScaling>,
+    /// Blocks whose queries and keys are not turned by their positions (SmolLM3); none in most models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unrotated_layers: Vec<usize>,
     /// Longest sequence.
     pub max_position_embeddings: usize,
     /// The head is the embedding.
     pub tie_word_embeddings: bool,
-    /// Bias on q, k and v (Qwen2; Llama with `attention_bias`).
+    /// Bias on q, k and v (Qwen2; Llama and SmolLM3 with `attention_bias`).
     pub qkv_bias: bool,
     /// Bias on the attention's output projection (Llama with `attention_bias`).
     pub output_bias: bool,
@@ -40,6 +43,35 @@ pub struct DecoderConfig {
     pub mlp_bias: bool,
     /// RMS norm on each head's query and key (Qwen3).
     pub qk_norm: bool,
+}
+
+/// How the rotary frequencies of a longer window follow from those of the trained one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RopeScaling {
+    /// By wavelength, as Llama 3.1 does it.
+    Llama3(Llama3Scaling),
+    /// All alike: positions are divided by the factor.
+    Linear {
+        /// By how much all wavelengths are stretched.
+        factor: f64,
+    },
+    /// Each by a divisor of its own, `[D/2]`: what GGUF files keep in place of a rule.
+    Each {
+        /// What the frequencies are divided by.
+        divisors: Vec<f32>,
+    },
+}
+
+impl RopeScaling {
+    /// The stretched form of the frequency (radians per position) at `index`.
+    fn stretch(&self, index: usize, frequency: f32) -> f32 {
+        match self {
+            Self::Llama3(scaling) => scaling.stretch(frequency),
+            Self::Linear { factor } => frequency / *factor as f32,
+            Self::Each { divisors } => frequency / divisors[index],
+        }
+    }
 }
 
 /// Stretching of the rotary frequencies as Llama 3.1 does it: wavelengths above `original / low_freq_factor` are slowed by `factor`, those
@@ -74,6 +106,18 @@ impl Llama3Scaling {
 }
 
 impl DecoderConfig {
+    /// Rotary frequencies `[D/2]` in radians per position, in f32 as transformers computes them.
+    pub fn rope_frequencies(&self) -> Vec<f32> {
+        let half = self.head_dim / 2;
+        let plain = (0..half).map(|i| 1.0 / (self.rope_theta as f32).powf(2.0 * i as f32 / self.head_dim as f32));
+        plain.enumerate().map(|(i, f)| self.rope_scaling.as_ref().map_or(f, |scaling| scaling.stretch(i, f))).collect()
+    }
+
+    /// Whether a block turns its queries and keys by their positions.
+    pub fn rotates(&self, layer: usize) -> bool {
+        !self.unrotated_layers.contains(&layer)
+    }
+
     /// Shapes of the linear layers of one block as `(module, out, in)`, in forward order.
     pub fn linear_shapes(&self) -> [(Module, usize, usize); 7] {
         let query = self.num_attention_heads * self.head_dim;

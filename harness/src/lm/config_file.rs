@@ -6,12 +6,23 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ModelError;
-use super::config::{DecoderConfig, Llama3Scaling};
+use super::config::{DecoderConfig, Llama3Scaling, RopeScaling};
 use super::tokenizer::SpecialTokens;
 
 /// Architectures that the decoder computes, with transformers' `model_type`.
-const ARCHITECTURES: [(&str, &str); 4] =
-    [("LlamaForCausalLM", "llama"), ("MistralForCausalLM", "mistral"), ("Qwen2ForCausalLM", "qwen2"), ("Qwen3ForCausalLM", "qwen3")];
+const ARCHITECTURES: [(&str, &str); 6] = [
+    ("LlamaForCausalLM", "llama"),
+    ("MistralForCausalLM", "mistral"),
+    ("Qwen2ForCausalLM", "qwen2"),
+    ("Qwen3ForCausalLM", "qwen3"),
+    ("SmolLM3ForCausalLM", "smollm3"),
+    ("Phi3ForCausalLM", "phi3"),
+];
+
+/// Names of [`ARCHITECTURES`], for people.
+pub(super) fn supported() -> String {
+    ARCHITECTURES.map(|(architecture, _)| architecture).join(", ")
+}
 
 /// Larger than any real model; keeps products of sizes inside 64 bits.
 const MAX_SIZE: usize = 1 << 24;
@@ -36,14 +47,14 @@ struct Raw {
     num_attention_heads: usize,
     num_key_value_heads: Option<usize>,
     head_dim: Option<usize>,
-    #[serde(default = "default_eps")]
-    rms_norm_eps: f64,
+    rms_norm_eps: Option<f64>,
     rope_theta: Option<f64>,
     rope_parameters: Option<Rope>,
     rope_scaling: Option<Rope>,
     max_position_embeddings: usize,
-    #[serde(default)]
-    tie_word_embeddings: bool,
+    tie_word_embeddings: Option<bool>,
+    no_rope_layers: Option<Vec<u8>>,
+    no_rope_layer_interval: Option<usize>,
     #[serde(default)]
     attention_bias: bool,
     #[serde(default)]
@@ -84,10 +95,6 @@ struct Rope {
     partial_rotary_factor: Option<f64>,
 }
 
-fn default_eps() -> f64 {
-    1e-6
-}
-
 impl OneOrMany {
     fn into_vec(self) -> Vec<u32> {
         match self {
@@ -114,7 +121,7 @@ pub fn parse(text: &[u8], path: &str) -> Result<ConfigFile, ModelError> {
     let architecture = architecture(&value, path)?;
     let raw: Raw = serde_json::from_value(value).map_err(|error| problem(error.to_string()))?;
     refuse_uncomputed(&raw).map_err(problem)?;
-    let sliding_window = raw.sliding_window.filter(|_| raw.use_sliding_window.unwrap_or(architecture == "MistralForCausalLM"));
+    let sliding_window = raw.sliding_window.filter(|_| raw.use_sliding_window.unwrap_or(matches!(architecture, "MistralForCausalLM" | "Phi3ForCausalLM")));
     let decoder = raw.decoder(architecture).map_err(problem)?;
     validate(&decoder).map_err(problem)?;
     if sliding_window == Some(0) {
@@ -160,7 +167,8 @@ impl Raw {
             let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
             return Err(format!("`num_attention_heads` {heads} does not divide `hidden_size` {hidden}"));
         }
-        let attention_bias = self.attention_bias && matches!(architecture, "LlamaForCausalLM" | "Qwen3ForCausalLM");
+        let attention_bias = self.attention_bias && matches!(architecture, "LlamaForCausalLM" | "Qwen3ForCausalLM" | "SmolLM3ForCausalLM");
+        let smollm3 = architecture == "SmolLM3ForCausalLM";
         let rope = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref());
         let nested_theta = rope.and_then(|rope| rope.rope_theta);
         Ok(DecoderConfig {
@@ -172,38 +180,55 @@ impl Raw {
             num_attention_heads: self.num_attention_heads,
             num_key_value_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
             head_dim: self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads),
-            rms_norm_eps: self.rms_norm_eps,
-            rope_theta: nested_theta.or(self.rope_theta).unwrap_or(10_000.0),
+            rms_norm_eps: self.rms_norm_eps.unwrap_or(if architecture == "Phi3ForCausalLM" { 1e-5 } else { 1e-6 }),
+            rope_theta: nested_theta.or(self.rope_theta).unwrap_or(if smollm3 { 2_000_000.0 } else { 10_000.0 }),
             rope_scaling: rope.map(Rope::scaling).transpose()?.flatten(),
+            unrotated_layers: if smollm3 { self.unrotated_layers()? } else { Vec::new() },
             max_position_embeddings: self.max_position_embeddings,
-            tie_word_embeddings: self.tie_word_embeddings,
+            tie_word_embeddings: self.tie_word_embeddings.unwrap_or(smollm3),
             qkv_bias: attention_bias || architecture == "Qwen2ForCausalLM",
             output_bias: attention_bias,
-            mlp_bias: self.mlp_bias && architecture == "LlamaForCausalLM",
+            mlp_bias: self.mlp_bias && (smollm3 || architecture == "LlamaForCausalLM"),
             qk_norm: architecture == "Qwen3ForCausalLM",
         })
+    }
+
+    /// SmolLM3 lists its layers with a 0 for those without rotation; by default every fourth one is.
+    fn unrotated_layers(&self) -> Result<Vec<usize>, String> {
+        let layers = self.num_hidden_layers;
+        if let Some(listed) = &self.no_rope_layers {
+            let whole = listed.len() == layers;
+            let unrotated = listed.iter().enumerate().filter(|(_, rotates)| **rotates == 0).map(|(layer, _)| layer);
+            return if whole { Ok(unrotated.collect()) } else { Err(format!("`no_rope_layers` has {} entries for {layers} layers", listed.len())) };
+        }
+        match self.no_rope_layer_interval.unwrap_or(4) {
+            0 => Err("`no_rope_layer_interval` is 0".into()),
+            interval => Ok((0..layers.min(MAX_SIZE)).filter(|layer| (layer + 1) % interval == 0).collect()),
+        }
     }
 }
 
 impl Rope {
-    fn scaling(&self) -> Result<Option<Llama3Scaling>, String> {
-        let need = |value: Option<f64>, name: &str| value.ok_or_else(|| format!("rope scaling `llama3` lacks `{name}`"));
-        match self.rope_type.as_deref() {
+    fn scaling(&self) -> Result<Option<RopeScaling>, String> {
+        let kind = self.rope_type.as_deref();
+        let need = |value: Option<f64>, name: &str| value.ok_or_else(|| format!("rope scaling `{}` lacks `{name}`", kind.unwrap_or_default()));
+        match kind {
             None | Some("default") => Ok(None),
-            Some("llama3") => Ok(Some(Llama3Scaling {
+            Some("linear") => Ok(Some(RopeScaling::Linear { factor: need(self.factor, "factor")? })),
+            Some("llama3") => Ok(Some(RopeScaling::Llama3(Llama3Scaling {
                 factor: need(self.factor, "factor")?,
                 low_freq_factor: need(self.low_freq_factor, "low_freq_factor")?,
                 high_freq_factor: need(self.high_freq_factor, "high_freq_factor")?,
                 original_max_position_embeddings: self
                     .original_max_position_embeddings
                     .ok_or("rope scaling `llama3` lacks `original_max_position_embeddings`")?,
-            })),
-            Some(other) => Err(format!("rope scaling `{other}` is not supported, only `llama3` is")),
+            }))),
+            Some(other) => Err(format!("rope scaling `{other}` is not computed, only `llama3` and `linear` are")),
         }
     }
 }
 
-fn validate(config: &DecoderConfig) -> Result<(), String> {
+pub(super) fn validate(config: &DecoderConfig) -> Result<(), String> {
     let sizes = [
         ("vocab_size", config.vocab_size),
         ("hidden_size", config.hidden_size),
@@ -228,18 +253,26 @@ fn validate(config: &DecoderConfig) -> Result<(), String> {
     if !positive(config.rms_norm_eps) || !positive(config.rope_theta) {
         return Err(format!("`rms_norm_eps` {} and `rope_theta` {} must be positive", config.rms_norm_eps, config.rope_theta));
     }
-    match config.rope_scaling {
-        Some(scaling)
+    match &config.rope_scaling {
+        Some(RopeScaling::Llama3(scaling))
             if !(positive(scaling.factor) && positive(scaling.low_freq_factor) && scaling.high_freq_factor > scaling.low_freq_factor) =>
         {
             Err("rope scaling `llama3` needs a positive `factor` and `low_freq_factor` below `high_freq_factor`".into())
+        }
+        Some(RopeScaling::Linear { factor }) if !positive(*factor) => Err(format!("rope scaling `linear` has the factor {factor}")),
+        Some(RopeScaling::Each { divisors })
+            if divisors.len() != config.head_dim / 2 || !divisors.iter().all(|&divisor| positive(f64::from(divisor))) =>
+        {
+            Err(format!("{} rotary divisors, expected {} positive ones", divisors.len(), config.head_dim / 2))
         }
         _ => Ok(()),
     }
 }
 
-/// The `config.json` of a decoder, in the form that transformers 4 and 5 both read; `dtype` is `float32`, `float16` or `bfloat16`.
+/// The `config.json` of a decoder, in the form that transformers 4 and 5 both read; `dtype` is `float32`, `float16` or `bfloat16`. Phi-3,
+/// once its fused matrices are split, is a Llama and is written as one.
 pub fn render(config: &DecoderConfig, special: &SpecialTokens, dtype: &str) -> Value {
+    let config = &DecoderConfig { architecture: config.architecture.replace("Phi3For", "LlamaFor"), ..config.clone() };
     let model_type = ARCHITECTURES.iter().find(|(architecture, _)| *architecture == config.architecture).map_or("llama", |(_, name)| name);
     let mut value = json!({
         "architectures": [config.architecture],
@@ -269,13 +302,18 @@ pub fn render(config: &DecoderConfig, special: &SpecialTokens, dtype: &str) -> V
     if config.rope_scaling.is_some() {
         value["rope_scaling"] = rope(config);
     }
+    if model_type == "smollm3" {
+        value["no_rope_layers"] = (0..config.num_hidden_layers).map(|layer| u8::from(config.rotates(layer))).collect();
+    }
     value
 }
 
 fn rope(config: &DecoderConfig) -> Value {
-    match config.rope_scaling {
-        None => json!({"rope_type": "default", "rope_theta": config.rope_theta}),
-        Some(scaling) => json!({
+    match &config.rope_scaling {
+        // Nothing in `config.json` says that; who writes such a decoder refuses it before.
+        None | Some(RopeScaling::Each { .. }) => json!({"rope_type": "default", "rope_theta": config.rope_theta}),
+        Some(RopeScaling::Linear { factor }) => json!({"rope_type": "linear", "rope_theta": config.rope_theta, "factor": factor}),
+        Some(RopeScaling::Llama3(scaling)) => json!({
             "rope_type": "llama3",
             "rope_theta": config.rope_theta,
             "factor": scaling.factor,
@@ -330,9 +368,13 @@ mod tests {
     fn llama_3_scaling_is_read_and_others_are_refused_by_name() {
         let scaling = json!({"rope_scaling": {"type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 8192}});
-        assert_eq!(read(&scaling).unwrap().decoder.rope_scaling.unwrap().factor, 32.0);
+        let found = read(&scaling).unwrap().decoder.rope_scaling.unwrap();
+        assert!(matches!(found, RopeScaling::Llama3(Llama3Scaling { factor: 32.0, original_max_position_embeddings: 8192, .. })));
+        let linear = read(&json!({"rope_scaling": {"type": "linear", "factor": 4.0}})).unwrap().decoder;
+        assert_eq!(linear.rope_frequencies()[0], 0.25);
         refused(&json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), "`yarn`");
         refused(&json!({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}), "`low_freq_factor`");
+        refused(&json!({"rope_scaling": {"rope_type": "linear", "factor": 0.0}}), "factor 0");
     }
 
     #[test]
@@ -342,9 +384,24 @@ mod tests {
             (config.qkv_bias, config.output_bias, config.mlp_bias, config.qk_norm)
         };
         assert_eq!(biases("LlamaForCausalLM"), (true, true, true, false));
+        assert_eq!(biases("SmolLM3ForCausalLM"), (true, true, true, false));
+        assert_eq!(biases("Phi3ForCausalLM"), (false, false, false, false));
         assert_eq!(biases("MistralForCausalLM"), (false, false, false, false));
         assert_eq!(biases("Qwen2ForCausalLM"), (true, false, false, false));
         assert_eq!(biases("Qwen3ForCausalLM"), (true, true, false, true));
+    }
+
+    #[test]
+    fn smollm3_leaves_every_fourth_layer_or_the_listed_ones_unrotated() {
+        let unrotated = |changes: &Value| {
+            let mut value = json!({"architectures": ["SmolLM3ForCausalLM"], "num_hidden_layers": 8});
+            value.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            read(&value).map(|file| file.decoder.unrotated_layers)
+        };
+        assert_eq!(unrotated(&json!({})).unwrap(), [3, 7]);
+        assert_eq!(unrotated(&json!({"no_rope_layers": [1, 0, 1, 1, 1, 1, 1, 0]})).unwrap(), [1, 7]);
+        assert!(unrotated(&json!({"no_rope_layers": [1]})).unwrap_err().to_string().contains("1 entries for 8 layers"));
+        assert!(read(&json!({"num_hidden_layers": 8})).unwrap().decoder.unrotated_layers.is_empty());
     }
 
     #[test]
@@ -386,16 +443,18 @@ mod tests {
             let config =
                 read(&json!({"architectures": [name], "attention_bias": true, "rope_theta": 123.0, "head_dim": 8})).unwrap().decoder;
             let scaled = DecoderConfig {
-                rope_scaling: Some(Llama3Scaling {
+                rope_scaling: Some(RopeScaling::Llama3(Llama3Scaling {
                     factor: 2.0,
                     low_freq_factor: 1.0,
                     high_freq_factor: 4.0,
                     original_max_position_embeddings: 64,
-                }),
+                })),
                 ..config.clone()
             };
-            for config in [config, scaled] {
+            let linear = DecoderConfig { rope_scaling: Some(RopeScaling::Linear { factor: 4.0 }), ..config.clone() };
+            for config in [config, scaled, linear] {
                 let file = parse(render(&config, &special, "float32").to_string().as_bytes(), "m").unwrap();
+                let config = DecoderConfig { architecture: config.architecture.replace("Phi3", "Llama"), ..config };
                 assert_eq!((file.decoder, file.special, file.sliding_window), (config, special.clone(), None));
             }
         }

@@ -121,7 +121,7 @@ impl Decoder {
             let apply = |module: Module, input: &Tensor| layer.apply(index, module, input, adapter);
             let eps = self.config.rms_norm_eps;
             let (q_norm, k_norm) = layer.qk_norm.as_ref().map(|(q, k)| ((q, eps), (k, eps))).unzip();
-            let (heads, kv_heads, rotation) = (self.config.num_attention_heads, self.config.num_key_value_heads, Some((&cos, &sin)));
+            let (heads, kv_heads, rotation) = (self.config.num_attention_heads, self.config.num_key_value_heads, self.config.rotates(index).then_some((&cos, &sin)));
             let query = ops::split_heads(&apply(Module::Q, &normed)?, heads, q_norm, rotation)?;
             let mut key = ops::split_heads(&apply(Module::K, &normed)?, kv_heads, k_norm, rotation)?;
             let mut value = ops::split_heads(&apply(Module::V, &normed)?, kv_heads, None, None)?;
@@ -179,11 +179,10 @@ impl Layer {
     }
 }
 
-/// Cosines and sines `[max_position_embeddings, D/2]`; frequencies in f32 as transformers computes them.
+/// Cosines and sines `[max_position_embeddings, D/2]`.
 fn rope_tables(config: &DecoderConfig, device: &Device) -> Result<(Tensor, Tensor)> {
     let half = config.head_dim / 2;
-    let plain = (0..half).map(|i| 1.0 / (config.rope_theta as f32).powf(2.0 * i as f32 / config.head_dim as f32));
-    let frequencies: Vec<f32> = plain.map(|f| config.rope_scaling.map_or(f, |scaling| scaling.stretch(f))).collect();
+    let frequencies = config.rope_frequencies();
     let angles: Vec<f32> = (0..config.max_position_embeddings).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f)).collect();
     let angles = Tensor::from_vec(angles, (config.max_position_embeddings, half), device)?;
     Ok((angles.cos()?, angles.sin()?))

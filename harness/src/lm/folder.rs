@@ -7,24 +7,61 @@ use candle_core::{DType, Tensor};
 use serde_json::{Value, json};
 
 use super::ModelError;
-use super::config::DecoderConfig;
+use super::config::{DecoderConfig, RopeScaling};
 use super::config_file;
 use super::decoder::Decoder;
+use super::gguf::{CheckedGguf, GgufFile};
 use super::layout::named_tensors;
 use super::tokenizer::Tokenizer;
-use super::weights::WeightFiles;
+use super::weights::{StoredWeights, WeightFiles};
 
-/// A folder whose configuration, tokenizer and weight headers fit together.
+/// A folder (or GGUF file) whose configuration, tokenizer and weight headers fit together.
 #[derive(Debug, Clone)]
 pub struct CheckedFolder {
-    /// The folder.
+    /// The folder or file.
     pub path: PathBuf,
     /// Shape of the decoder; `max_position_embeddings` as far as the decoder computes it (up to a sliding window).
     pub config: DecoderConfig,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
     /// The weights, not yet read.
-    pub weights: WeightFiles,
+    pub weights: StoredWeights,
+    /// Width of sliding-window attention, where it is shorter than the positions that the model knows.
+    pub sliding_window: Option<usize>,
+}
+
+/// Checks a folder or a GGUF file. `tokenizer` names a folder for the tokenizer of a GGUF file; without it, `tokenizer.json` beside the file
+/// is taken, or else what the file itself carries.
+///
+/// # Errors
+/// As [`check_folder`].
+pub fn check_model(path: &Path, tokenizer: Option<&Path>) -> Result<CheckedFolder, ModelError> {
+    if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("gguf")) {
+        return match tokenizer {
+            None => check_folder(path),
+            Some(_) => Err(ModelError::Folder {
+                path: path.display().to_string(),
+                problem: "has a tokenizer of its own: `model.tokenizer` is for GGUF files".into(),
+            }),
+        };
+    }
+    let CheckedGguf { file, config, sliding_window } = GgufFile::check(path)?;
+    let beside = path.with_file_name("tokenizer.json");
+    let tokenizer = match tokenizer {
+        Some(apart) => Tokenizer::load_apart(apart, file.special())?,
+        None if beside.is_file() => Tokenizer::load_apart(&beside, file.special())?,
+        None => file.tokenizer()?,
+    };
+    check_vocabulary(&tokenizer, &config).map_err(|problem| ModelError::Folder { path: path.display().to_string(), problem })?;
+    Ok(within_window(CheckedFolder { path: path.into(), config, tokenizer, weights: StoredWeights::Gguf(file), sliding_window }))
+}
+
+/// Attention within a sliding window equals full attention up to the window's width, and that is as far as it is computed here.
+fn within_window(mut checked: CheckedFolder) -> CheckedFolder {
+    let positions = checked.config.max_position_embeddings;
+    checked.sliding_window = checked.sliding_window.filter(|&window| window < positions);
+    checked.config.max_position_embeddings = checked.sliding_window.unwrap_or(positions);
+    checked
 }
 
 /// Checks a model folder without reading a tensor: configuration, tokenizer, presence, shapes and length of the weights.
@@ -40,12 +77,10 @@ pub fn check_folder(path: &Path) -> Result<CheckedFolder, ModelError> {
     let text = std::fs::read(path.join("config.json")).map_err(|error| problem(format!("`config.json`: {error}")))?;
     let file = config_file::parse(&text, &label)?;
     let tokenizer = Tokenizer::load_folder(path, file.special.clone())?;
-    let mut config = file.decoder;
+    let config = file.decoder;
     check_vocabulary(&tokenizer, &config).map_err(problem)?;
-    let weights = WeightFiles::check(path, &config)?;
-    let window = file.sliding_window.unwrap_or(config.max_position_embeddings);
-    config.max_position_embeddings = config.max_position_embeddings.min(window);
-    Ok(CheckedFolder { path: path.into(), config, tokenizer, weights })
+    let weights = StoredWeights::Safetensors(WeightFiles::check(path, &config)?);
+    Ok(within_window(CheckedFolder { path: path.into(), config, tokenizer, weights, sliding_window: file.sliding_window }))
 }
 
 /// Every token must have a row in the embedding.
@@ -66,6 +101,10 @@ pub(super) fn check_vocabulary(tokenizer: &Tokenizer, config: &DecoderConfig) ->
 /// # Errors
 /// [`ModelError::Io`], or a failed conversion.
 pub fn save_folder(dir: &Path, decoder: &Decoder, tokenizer: &Tokenizer, dtype: DType) -> Result<(), ModelError> {
+    if matches!(decoder.config.rope_scaling, Some(RopeScaling::Each { .. })) {
+        let problem = "the rotary divisors of a GGUF file have no form in `config.json`; start from the Hugging Face folder".into();
+        return Err(ModelError::Config { path: dir.display().to_string(), problem });
+    }
     std::fs::create_dir_all(dir).map_err(|source| ModelError::Io { path: dir.display().to_string(), source })?;
     write(dir, "model.safetensors", &weight_bytes(decoder, dtype)?)?;
     write(dir, "tokenizer.json", tokenizer.json())?;
@@ -101,6 +140,9 @@ fn tokenizer_config(tokenizer: &Tokenizer, config: &DecoderConfig) -> Value {
         if let Some(token) = id.and_then(|id| tokenizer.token(id)) {
             value[key] = token.into();
         }
+    }
+    if let Some(chat) = tokenizer.chat(None) {
+        value["chat_template"] = chat.template.into();
     }
     value
 }

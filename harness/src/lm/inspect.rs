@@ -60,7 +60,7 @@ pub struct ModelSummary {
 /// # Errors
 /// Everything that [`check_folder`] finds.
 pub fn inspect_folder(path: &Path) -> Result<ModelSummary, ModelError> {
-    let CheckedFolder { path, config, tokenizer, weights } = check_folder(path)?;
+    let CheckedFolder { path, config, tokenizer, weights, .. } = check_folder(path)?;
     let spelt = |id: u32| tokenizer.token(id).unwrap_or_else(|| format!("#{id}"));
     Ok(ModelSummary {
         path: path.display().to_string(),

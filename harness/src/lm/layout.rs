@@ -31,6 +31,50 @@ pub fn tensor_shapes(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
     shapes
 }
 
+/// Where a weight stands in the files of its architecture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Name in the files.
+    pub name: String,
+    /// First row and number of rows, if it is a part of what has that name.
+    pub rows: Option<(usize, usize)>,
+}
+
+/// Where to find the weight that the decoder calls `name`: Phi-3 keeps query, key and value in one matrix, and gate and up in another.
+pub fn stored(config: &DecoderConfig, name: &str) -> Stored {
+    let whole = || Stored { name: name.to_owned(), rows: None };
+    if config.architecture != "Phi3ForCausalLM" {
+        return whole();
+    }
+    let mut parts = name.rsplitn(3, '.').skip(1);
+    let (Some(own), Some(prefix)) = (parts.next(), parts.next()) else { return whole() };
+    let (query, key_value) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+    let inner = config.intermediate_size;
+    let (fused, rows) = match own {
+        "q_proj" => ("qkv_proj", (0, query)),
+        "k_proj" => ("qkv_proj", (query, key_value)),
+        "v_proj" => ("qkv_proj", (query + key_value, key_value)),
+        "gate_proj" => ("gate_up_proj", (0, inner)),
+        "up_proj" => ("gate_up_proj", (inner, inner)),
+        _ => return whole(),
+    };
+    Stored { name: format!("{prefix}.{fused}.weight"), rows: Some(rows) }
+}
+
+/// Every weight that the files of a decoder of this shape hold, `(name, shape)`.
+pub fn stored_shapes(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
+    let mut shapes: Vec<(String, Vec<usize>)> = Vec::new();
+    for (name, shape) in tensor_shapes(config) {
+        let stored = stored(config, &name);
+        match shapes.last_mut() {
+            // Parts of one matrix follow each other.
+            Some((last, shape)) if *last == stored.name => shape[0] += stored.rows.map_or(0, |(_, rows)| rows),
+            _ => shapes.push((stored.name, shape)),
+        }
+    }
+    shapes
+}
+
 /// A decoder's weights with their names, in the order of [`tensor_shapes`]; a tied head is left out.
 pub fn named_tensors(decoder: &Decoder) -> Vec<(String, &Tensor)> {
     let mut tensors = vec![&decoder.embedding];
@@ -62,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_decoder_asks_for_exactly_the_listed_weights() {
-        for name in ["llama-gqa-tied", "llama-untied-bias", "mistral", "qwen2", "qwen3"] {
+        for name in crate::lm::tests::NAMES {
             let text = std::fs::read(format!("{}/tests/fixtures/lm/{name}/config.json", env!("CARGO_MANIFEST_DIR"))).unwrap();
             let config = config_file::parse(&text, name).unwrap().decoder;
             let mut asked = Vec::new();

@@ -6,6 +6,7 @@
 
 pub mod builtin;
 pub mod cache;
+pub mod chat;
 pub mod config;
 pub mod config_file;
 pub mod decoder;
@@ -14,6 +15,8 @@ pub mod engine;
 pub mod flops;
 pub mod folder;
 pub mod generate;
+pub mod gguf;
+pub mod hub;
 pub mod inspect;
 pub mod layout;
 pub mod local;
@@ -24,7 +27,7 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use device::{ComputeDevice, DeviceError};
-pub use folder::{CheckedFolder, check_folder, save_folder};
+pub use folder::{CheckedFolder, check_folder, check_model, save_folder};
 pub use inspect::{ModelSummary, inspect_folder};
 pub use local::LocalModel;
 pub use tokenizer::{SpecialTokens, Tokenizer};
@@ -154,6 +157,20 @@ pub enum ModelError {
         /// Why.
         source: std::io::Error,
     },
+    /// A name on the hub that cannot become a folder.
+    #[error("`{name}`: {problem}")]
+    Hub {
+        /// As written.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The chat template, or what it makes of a conversation.
+    #[error("the chat template {problem}")]
+    Chat {
+        /// What is wrong.
+        problem: String,
+    },
     /// A prompt without a token.
     #[error("a prompt has no tokens")]
     EmptyPrompt,
@@ -184,11 +201,23 @@ pub enum ModelError {
 impl crate::diagnostic::Hint for ModelError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Folder { .. } => Some("a model folder holds `config.json`, `tokenizer.json` and `model.safetensors` (or its shards and `model.safetensors.index.json`)".into()),
-            Self::UnsupportedArchitecture { .. } => Some("supported: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM".into()),
+            Self::Folder { .. } => Some(
+                "a model folder holds `config.json`, `tokenizer.json` and `model.safetensors` (or its shards and `model.safetensors.index.json`); a GGUF file is named itself"
+                    .into(),
+            ),
+            Self::UnsupportedArchitecture { .. } => Some(format!(
+                "computed here: {}; take a model of one of these, or a GGUF file of architecture llama, qwen2 or qwen3",
+                config_file::supported()
+            )),
             Self::PromptTooLong { .. } => Some("lower `retrieval.top_k`, `retrieval.chunk.max_tokens` or `generation.max_new_tokens`".into()),
             Self::Weights { .. } => Some("copy or convert the folder again; weights and `config.json` must come from one model".into()),
-            Self::Config { .. } => Some("use a plain f32, f16 or bf16 checkpoint of the architecture, without quantisation or custom rope scaling".into()),
+            Self::Config { .. } => Some("use a plain f32, f16 or bf16 checkpoint of the architecture, or a GGUF file, without another kind of rope scaling".into()),
+            Self::Hub { .. } => Some(
+                "the name is `hub:owner/name`, with `@` and a branch, tag or commit if it is not `main`; `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, \
+                 `HF_TOKEN` and `HF_ENDPOINT` are honoured"
+                    .into(),
+            ),
+            Self::Chat { .. } => Some("set `prompt.chat` to `none` or to a template file, or change `prompt.system`".into()),
             Self::EmptyPrompt => Some("the template rendered an empty prompt and the tokenizer adds no beginning token".into()),
             Self::NotFinite => Some("the weights hold NaN or infinity; a fine-tuning may have diverged: lower `finetune.learning_rate`".into()),
             Self::Tensor(error) => device::memory_hint(error),

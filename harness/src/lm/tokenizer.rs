@@ -1,11 +1,13 @@
 //! Text to token ids and back, as `tokenizer.json` says, with the special tokens that the other files name.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ModelError;
+use super::chat::ChatSource;
 use super::config_file::SpecialIds;
 
 /// Ids with a meaning of their own.
@@ -43,6 +45,9 @@ pub struct Tokenizer {
     special: SpecialTokens,
     /// `tokenizer_config.json` asks for a beginning token that the post-processor does not add.
     prepend: Option<u32>,
+    /// The model's chat template, and the special tokens that the files name.
+    chat: Option<String>,
+    names: BTreeMap<String, String>,
 }
 
 /// The parts of `tokenizer_config.json` that matter here.
@@ -52,6 +57,30 @@ struct TokenizerConfig {
     bos_token: Option<TokenText>,
     eos_token: Option<TokenText>,
     pad_token: Option<TokenText>,
+    chat_template: Option<ChatTemplates>,
+}
+
+/// One template, or several by name, of which `default` is meant.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ChatTemplates {
+    One(String),
+    Named(Vec<NamedTemplate>),
+}
+
+#[derive(Deserialize)]
+struct NamedTemplate {
+    name: String,
+    template: String,
+}
+
+impl ChatTemplates {
+    fn default_one(self) -> Option<String> {
+        match self {
+            Self::One(template) => Some(template),
+            Self::Named(all) => all.into_iter().find(|named| named.name == "default").map(|named| named.template),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -75,7 +104,7 @@ impl Tokenizer {
         let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| failed(error.as_ref()))?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| failed(error.as_ref()))?;
-        Ok(Self { inner, json: json.to_vec(), special, prepend: None })
+        Ok(Self { inner, json: json.to_vec(), special, prepend: None, chat: None, names: BTreeMap::new() })
     }
 
     /// Reads the tokenizer of a model folder. Special tokens come from `generation_config.json`, else `config.json` (`of_config`), else
@@ -85,15 +114,43 @@ impl Tokenizer {
         let json = std::fs::read(folder.join("tokenizer.json")).map_err(|error| problem(format!("`tokenizer.json`: {error}")))?;
         let generation: SpecialIds = read_optional(&folder.join("generation_config.json")).map_err(problem)?;
         let config: TokenizerConfig = read_optional(&folder.join("tokenizer_config.json")).map_err(problem)?;
+        let names = token_names(folder).map_err(problem)?;
         let mut tokenizer =
             Self::from_bytes(&json, SpecialTokens::default()).map_err(|error| problem(format!("`tokenizer.json`: {error}")))?;
         let named = tokenizer.named(&config);
         tokenizer.special = SpecialTokens::from(generation).or(of_config).or(named);
+        tokenizer.names = names;
+        tokenizer.chat = match std::fs::read_to_string(folder.join("chat_template.jinja")) {
+            Ok(template) => Some(template),
+            Err(_) => config.chat_template.and_then(ChatTemplates::default_one),
+        };
         if config.add_bos_token == Some(true) {
             let adds_it = tokenizer.special.bos.is_some() && tokenizer.encode_prompt("")?.first().copied() == tokenizer.special.bos;
             tokenizer.prepend = tokenizer.special.bos.filter(|_| !adds_it);
         }
         Ok(tokenizer)
+    }
+
+    /// Reads a tokenizer that stands apart from its weights: a folder, or a `tokenizer.json` in one.
+    pub(super) fn load_apart(path: &Path, of_weights: SpecialTokens) -> Result<Self, ModelError> {
+        let folder = if path.is_dir() { path.to_owned() } else { path.parent().map(PathBuf::from).unwrap_or_default() };
+        Self::load_folder(&folder, of_weights)
+    }
+
+    /// The same tokenizer with a chat template and the tokens that it names.
+    pub(super) fn with_chat(mut self, chat: Option<ChatSource>) -> Self {
+        (self.chat, self.names) = chat.map_or((None, BTreeMap::new()), |chat| (Some(chat.template), chat.tokens));
+        self
+    }
+
+    /// The model's own chat template, if it has one, or `template` in its place.
+    pub fn chat(&self, template: Option<String>) -> Option<ChatSource> {
+        let mut tokens = self.names.clone();
+        let special = [("bos_token", self.special.bos), ("eos_token", self.special.eos.first().copied()), ("pad_token", self.special.pad)];
+        for (name, token) in special.into_iter().filter_map(|(name, id)| Some((name, self.token(id?)?))) {
+            tokens.entry(name.to_owned()).or_insert(token);
+        }
+        template.or_else(|| self.chat.clone()).map(|template| ChatSource { template, tokens })
     }
 
     fn named(&self, config: &TokenizerConfig) -> SpecialTokens {
@@ -147,6 +204,20 @@ impl Tokenizer {
     pub fn hash(&self) -> String {
         blake3::hash(&self.json).to_hex().to_string()
     }
+}
+
+/// Everything that `special_tokens_map.json` and `tokenizer_config.json` call `.._token`.
+fn token_names(folder: &Path) -> Result<BTreeMap<String, String>, String> {
+    let mut names = BTreeMap::new();
+    for file in ["special_tokens_map.json", "tokenizer_config.json"] {
+        let entries: serde_json::Map<String, Value> = read_optional(&folder.join(file))?;
+        for (name, value) in entries.into_iter().filter(|(name, _)| name.ends_with("_token")) {
+            if let Ok(token) = serde_json::from_value::<TokenText>(value) {
+                names.insert(name, token.text().to_owned());
+            }
+        }
+    }
+    Ok(names)
 }
 
 fn read_optional<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> Result<T, String> {

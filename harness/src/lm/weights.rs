@@ -13,7 +13,8 @@ use serde::Deserialize;
 use super::ModelError;
 use super::config::DecoderConfig;
 use super::decoder::Decoder;
-use super::layout::tensor_shapes;
+use super::gguf::GgufFile;
+use super::layout::{stored, stored_shapes};
 
 /// No header is this long; a larger number means that the file is not safetensors.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -31,6 +32,49 @@ pub struct WeightFiles {
     label: String,
     files: Vec<PathBuf>,
     dtype: Dtype,
+}
+
+/// Checked weights, of either kind.
+#[derive(Debug, Clone)]
+pub enum StoredWeights {
+    /// Safetensors, one file or shards.
+    Safetensors(WeightFiles),
+    /// A GGUF file.
+    Gguf(GgufFile),
+}
+
+impl StoredWeights {
+    /// Type of the weights on disk, for example `f16` or `q8_0`.
+    pub fn dtype_name(&self) -> &'static str {
+        match self {
+            Self::Safetensors(files) => files.dtype_name(),
+            Self::Gguf(file) => file.dtype_name(),
+        }
+    }
+
+    /// Bytes of the files.
+    pub fn bytes_on_disk(&self) -> u64 {
+        match self {
+            Self::Safetensors(files) => files.bytes_on_disk(),
+            Self::Gguf(file) => file.bytes_on_disk(),
+        }
+    }
+
+    /// BLAKE3 over the bytes of the files.
+    pub fn hash(&self) -> Result<String, ModelError> {
+        match self {
+            Self::Safetensors(files) => files.hash(),
+            Self::Gguf(file) => file.hash(),
+        }
+    }
+
+    /// Builds the decoder, in f32.
+    pub fn load(&self, config: &DecoderConfig, device: &Device) -> Result<Decoder, ModelError> {
+        match self {
+            Self::Safetensors(files) => files.load(config, device),
+            Self::Gguf(file) => file.load(config, device),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -103,7 +147,12 @@ fn build<'a>(
     view: impl Fn(&str) -> candle_core::Result<TensorView<'a>>,
 ) -> Result<Decoder, ModelError> {
     Decoder::new(config, device, |name, shape| -> Result<Tensor, ModelError> {
-        let tensor = view(name)?.load(device)?.to_dtype(DType::F32)?;
+        let place = stored(config, name);
+        let mut tensor = view(&place.name)?.load(device)?.to_dtype(DType::F32)?;
+        if let Some((first, rows)) = place.rows {
+            // A copy, so that the parts do not keep the whole alive.
+            tensor = tensor.narrow(0, first, rows)?.force_contiguous()?;
+        }
         if tensor.dims() != shape {
             return Err(ModelError::Weights { path: label.into(), problem: wrong_shape(name, tensor.dims(), shape) });
         }
@@ -155,7 +204,7 @@ fn read_header(path: &Path) -> Result<BTreeMap<String, Entry>, String> {
 
 /// Checks presence, shape and type of every expected tensor; gives the type of the first.
 fn check_entries(entries: &BTreeMap<String, Entry>, config: &DecoderConfig) -> Result<Dtype, String> {
-    for (name, shape) in tensor_shapes(config) {
+    for (name, shape) in stored_shapes(config) {
         let entry = entries.get(&name).ok_or_else(|| format!("tensor `{name}` of shape {shape:?} is missing"))?;
         if entry.shape != shape {
             return Err(wrong_shape(&name, &entry.shape, &shape));

@@ -15,6 +15,8 @@ pub(super) struct Block<'a> {
     pub input_norm: &'a [f32],
     pub post_attention_norm: &'a [f32],
     pub qk_norm: Option<(&'a [f32], &'a [f32])>,
+    /// Whether queries and keys are turned by their positions.
+    pub rotates: bool,
     pub slots: BlockSlots,
     pub sizes: Sizes,
 }
@@ -300,7 +302,9 @@ impl Block<'_> {
                                 rms_norm(head, weight, sizes.eps, &mut normed);
                                 head.copy_from_slice(&normed);
                             }
-                            turn(head, cos, sin, 1.0);
+                            if self.rotates {
+                                turn(head, cos, sin, 1.0);
+                            }
                         }
                     }
                 },
@@ -324,7 +328,9 @@ impl Block<'_> {
                 for (row, (line, &position)) in d_qkv.chunks_exact_mut(sizes.qkv()).zip(&rows.positions).enumerate() {
                     let (cos, sin) = rows.angles(position, sizes.width);
                     for (index, head) in line.chunks_exact_mut(sizes.width).take(sizes.heads + sizes.kv_heads).enumerate() {
-                        turn(head, cos, sin, -1.0);
+                        if self.rotates {
+                            turn(head, cos, sin, -1.0);
+                        }
                         if let Some(weight) = self.head_norm(index) {
                             turned.copy_from_slice(head);
                             let x = &raw[row * sizes.qkv() + index * sizes.width..][..sizes.width];

@@ -206,13 +206,14 @@ mod tests {
         MicroBatch::new(&rows, &Device::Cpu).unwrap()
     }
 
-    /// One with everything, one with nothing, and one as the built-in model.
+    /// One with everything, one with nothing, one as the built-in model, and one whose second block knows no positions.
     fn shapes() -> Vec<DecoderConfig> {
         let everything = DecoderConfig { max_position_embeddings: 96, ..testing::config() };
         let bare = DecoderConfig { qkv_bias: false, output_bias: false, mlp_bias: false, qk_norm: false, ..everything.clone() };
         let tied = DecoderConfig { tie_word_embeddings: true, ..bare };
         let normed = DecoderConfig { qk_norm: true, ..tied.clone() };
-        vec![everything, tied, normed]
+        let unrotated = DecoderConfig { unrotated_layers: vec![1], ..normed.clone() };
+        vec![everything, tied, normed, unrotated]
     }
 
     #[track_caller]
@@ -253,7 +254,7 @@ mod tests {
     #[test]
     fn adapter_gradients_equal_those_of_autograd() {
         for (config, modules) in
-            shapes().into_iter().zip([&Module::ALL[..], &[Module::K, Module::Down], &[Module::Q, Module::O, Module::Up]])
+            shapes().into_iter().zip([&Module::ALL[..], &[Module::K, Module::Down], &[Module::Q, Module::O, Module::Up], &[Module::Q, Module::K, Module::V]])
         {
             let base = testing::decoder(config, 3);
             let settings = LoraConfig { rank: 3, alpha: 6.0, dropout: 0.0, rank_stabilised: false, target_modules: modules.to_vec() };

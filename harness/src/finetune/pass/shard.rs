@@ -65,6 +65,7 @@ impl<'a> Model<'a> {
                 input_norm: weight("input_layernorm"),
                 post_attention_norm: weight("post_attention_layernorm"),
                 qk_norm: config.qk_norm.then(|| (weight("self_attn.q_norm"), weight("self_attn.k_norm"))),
+                rotates: config.rotates(layer),
                 slots: slots.blocks[layer],
                 sizes,
             }

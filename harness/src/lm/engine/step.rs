@@ -174,7 +174,7 @@ impl Engine {
         self.norm(team, &work.x, &block.input_norm, sized(&mut work.normed, rows * sizes.hidden));
         let qkv = sized(&mut work.qkv, rows * sizes.qkv());
         self.project(team, &block.projections[0], low_rank(Group::Attention), &work.normed, qkv, false, &mut work.low_rank);
-        self.place_heads(team, block, segments, caches, qkv, sizes);
+        self.place_heads(team, block, self.config.rotates(layer), segments, caches, qkv, sizes);
         let (mut row, mut kept) = (0, 0);
         for segment in segments {
             let (key_start, value_start) = (sizes.query(), sizes.query() + sizes.kv_heads * sizes.width);
@@ -198,7 +198,17 @@ impl Engine {
     }
 
     /// Norms and turns the heads of all rows, and scales the queries by `1 / sqrt(D)`.
-    fn place_heads(&self, team: &Team, block: &Block, segments: &[Segment], caches: &[SequenceCache], qkv: &mut [f32], sizes: Sizes) {
+    #[expect(clippy::too_many_arguments, reason = "the operands of one formula")]
+    fn place_heads(
+        &self,
+        team: &Team,
+        block: &Block,
+        rotates: bool,
+        segments: &[Segment],
+        caches: &[SequenceCache],
+        qkv: &mut [f32],
+        sizes: Sizes,
+    ) {
         let positions: Vec<usize> =
             segments.iter().flat_map(|segment| (0..segment.tokens.len()).map(|ahead| caches[segment.cache].len() + ahead)).collect();
         let (half, eps) = (sizes.width / 2, self.config.rms_norm_eps as f32);
@@ -216,7 +226,9 @@ impl Engine {
                             if let Some((q_norm, k_norm)) = &block.qk_norm {
                                 rms_norm_in_place(head, if query { q_norm } else { k_norm }, eps);
                             }
-                            turn(head, cos, sin, 1.0);
+                            if rotates {
+                                turn(head, cos, sin, 1.0);
+                            }
                             if query {
                                 head.iter_mut().for_each(|x| *x *= scale);
                             }
