@@ -55,6 +55,8 @@ pub enum Command {
     Dataset(DatasetArgs),
     /// Inspect, pre-train or distil models
     Model(ModelArgs),
+    /// Export training sets for other machines, or merge an adapter into its base
+    Finetune(FinetuneArgs),
     /// Write a commented spec and a small dataset to replace by your own
     Init(InitArgs),
     /// Print shell completions
@@ -325,7 +327,7 @@ pub struct ModelArgs {
 pub enum ModelVerb {
     /// Architecture, size, context and hashes of a model folder
     Inspect {
-        /// Hugging Face folder, or `builtin`
+        /// Hugging Face folder, GGUF file, `hub:owner/name`, or `builtin`
         path: PathBuf,
     },
     /// Pre-train the reference model from a spec
@@ -343,6 +345,44 @@ pub enum ModelVerb {
         /// New folder
         #[arg(long, short, value_name = "DIR")]
         output: PathBuf,
+    },
+}
+
+/// `ragft finetune`
+#[derive(Debug, Args)]
+pub struct FinetuneArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: FinetuneVerb,
+}
+
+/// Verbs of `ragft finetune`.
+#[derive(Debug, Subcommand)]
+pub enum FinetuneVerb {
+    /// Write the training sets of a spec or run as JSONL, with a script that trains on them; the adapter comes back by its path
+    Export {
+        /// Spec file or run folder.
+        #[command(flatten)]
+        source: SpecArgs,
+        /// Folder that the relative paths of a run's spec start from [default: here; a spec's start at its own folder]
+        #[arg(long, value_name = "DIR")]
+        base: Option<PathBuf>,
+        /// New folder
+        #[arg(long, short, value_name = "DIR")]
+        output: PathBuf,
+    },
+    /// Write a model with an adapter merged into its weights
+    Merge {
+        /// Hugging Face folder, GGUF file, `hub:owner/name`, or `builtin`
+        model: PathBuf,
+        /// PEFT folder
+        adapter: PathBuf,
+        /// New folder
+        #[arg(long, short, value_name = "DIR")]
+        output: PathBuf,
+        /// f32, f16 or bf16
+        #[arg(long, default_value = "f32")]
+        dtype: String,
     },
 }
 

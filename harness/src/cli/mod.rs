@@ -4,6 +4,7 @@ mod args;
 mod compare;
 mod dataset;
 mod failure;
+mod finetune;
 mod gate;
 mod history;
 mod init;
@@ -55,6 +56,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Show(args) => show::run(args, &cli.global),
         Command::Dataset(args) => dataset::run(args, &cli.global),
         Command::Model(args) => model::run(args, &cli.global),
+        Command::Finetune(args) => finetune::run(args, &cli.global),
         Command::Init(args) => init::run(args, &cli.global),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "ragft", &mut std::io::stdout());

@@ -43,10 +43,12 @@ pub fn run(args: &ModelArgs, global: &Global) -> Result<(), Failure> {
 
 /// What can be said of a model without loading it.
 fn inspect(path: &Path) -> Result<serde_json::Value, ModelError> {
-    let source = ModelSource::open(path, Path::new(""))?;
+    let source = ModelSource::open(path, Path::new(""), Path::new(""))?;
     let (config, tokenizer) = (source.config(), source.tokenizer());
     Ok(serde_json::json!({
         "path": path,
+        "revision": source.revision(),
+        "chat_template": tokenizer.chat(None).is_some(),
         "parameters": config.parameter_count(),
         "config": config,
         "tokens": tokenizer.id_count(),

@@ -30,6 +30,9 @@ struct Outlook {
     test: usize,
     variants: Vec<VariantOutlook>,
     trainings: usize,
+    /// Training examples whose chat prompts equal those of answering, token by token; absent without a chat template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_examples_checked: Option<usize>,
     /// Seconds, from one timed batch per variant; training from a timed forward pass, backward taken as twice that.
     accuracy_seconds: f64,
     latency_seconds: f64,
@@ -119,7 +122,8 @@ fn outlook(plan: &RunPlan, args: &PlanArgs) -> Result<Outlook, RunError> {
     let batches = plan.dataset.test.len().div_ceil(plan.spec.generation.batch_size) as f64;
     let measure = &plan.spec.measure;
     let timed = (measure.latency_samples.min(plan.dataset.test.len()) as f64) * f64::from(measure.latency_repeats);
-    let trainings = plan.spec.adapters().len() * plan.spec.seeds.len();
+    let trained = plan.spec.adapters().into_iter().filter(|&kind| plan.spec.given(kind).is_none()).count();
+    let trainings = trained * plan.spec.seeds.len();
     let assumptions = assumptions(plan, args);
     let declared = declared_differences(&plan.spec.variants);
     let strictest = Assumptions { alpha: assumptions.alpha / declared.max(1) as f64, ..assumptions };
@@ -150,6 +154,7 @@ fn outlook(plan: &RunPlan, args: &PlanArgs) -> Result<Outlook, RunError> {
         effect: None,
         variants,
         trainings,
+        chat_examples_checked: plan.chat.is_some().then_some(plan.chat_checked),
     };
     outlook.effect = args.effect.map(|effect| EffectOutlook {
         points: 100.0 * effect,
@@ -216,7 +221,7 @@ fn try_variant(
     order.sort_by_key(|&index| (plan.dataset.test[index].question.len(), index));
     let generation = &plan.spec.generation;
     let batch = generation.batch_size.min(order.len());
-    let encode = |text: &str| plan.tokenizer().encode_prompt(text);
+    let encode = |text: &str| plan.encode_prompt(text);
     let limit = plan.spec.retrieval.chunk.max_tokens;
     let texts: Vec<(&str, String)> =
         plan.dataset.documents.iter().take(passages).map(|document| (document.title.as_str(), head(&document.text, limit))).collect();
@@ -286,6 +291,9 @@ fn text(outlook: &Outlook) -> String {
         "run {} on {}\n{} documents, {} training, {} validation and {} test questions; adapters to train: {}\n",
         outlook.run_id, outlook.device, outlook.documents, outlook.train, outlook.validation, outlook.test, outlook.trainings
     );
+    if let Some(checked) = outlook.chat_examples_checked {
+        let _ = writeln!(text, "chat template: in {checked} training examples tried, the prompt equals that of answering, token by token");
+    }
     for variant in &outlook.variants {
         let _ = writeln!(
             text,

@@ -35,7 +35,9 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<(), Failure> {
     }
     let chunks: Vec<Chunk> = read_jsonl(&folder.passages())?;
     let chunks: BTreeMap<&str, &Chunk> = chunks.iter().map(|chunk| (chunk.id.as_str(), chunk)).collect();
-    let template = PromptTemplate::new(&folder.read_manifest()?.spec.prompt.template).map_err(|error| Failure::request(&error))?;
+    let spec = folder.read_manifest()?.spec.prompt;
+    let template = PromptTemplate::new(&spec.template).map_err(|error| Failure::request(&error))?;
+    let what = if spec.chat == "none" { "prompt" } else { "prompt (the user's turn of the chat template)" };
     let mut text = head(sample);
     for row in rows {
         text.push_str(&answer(row, &chunks));
@@ -44,7 +46,7 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<(), Failure> {
             let passages: Vec<Passage> =
                 row.hits.iter().filter(shown).filter_map(|hit| chunks.get(hit.chunk_id.as_str())).map(|chunk| passage(chunk)).collect();
             let prompt = template.render(&sample.question, &passages).map_err(|error| Failure::request(&error))?;
-            let _ = writeln!(text, "  prompt:\n{}", indent(&prompt));
+            let _ = writeln!(text, "  {what}:\n{}", indent(&prompt));
         }
     }
     print(&text);

@@ -31,12 +31,24 @@ pub fn read(path: &Path) -> Result<String, Failure> {
 
 /// Paths given on the command line start where the command is called, not at the spec.
 pub fn anchored(overrides: &[Override]) -> Vec<Override> {
-    const PATHS: [&str; 5] = ["dataset.path", "dataset.documents", "dataset.train", "model.path", "retrieval.embedder"];
+    const PATHS: [&str; 9] = [
+        "dataset.path",
+        "dataset.documents",
+        "dataset.train",
+        "model.path",
+        "model.tokenizer",
+        "prompt.chat",
+        "finetune.adapter",
+        "hybrid.adapter",
+        "retrieval.embedder",
+    ];
+    const NAMES: [&str; 3] = ["builtin", "none", "auto"];
     let anchor = |entry: &Override| {
         let mut entry = entry.clone();
         if let (true, toml::Value::String(text)) = (PATHS.contains(&entry.key.as_str()), &entry.value)
             && !text.is_empty()
-            && text != "builtin"
+            && !NAMES.contains(&text.as_str())
+            && !text.starts_with("hub:")
             && let Ok(path) = std::path::absolute(text)
         {
             entry.value = toml::Value::String(path.display().to_string());

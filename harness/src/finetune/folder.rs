@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::lm::config::DecoderConfig;
 use crate::lm::decoder::Decoder;
+use crate::lm::lora::LoraWeights;
+use crate::lm::{SpecialTokens, Tokenizer};
 use crate::spec::FinetuneMethod;
 
 use super::checkpoint::{Checkpoint, beside, remove, replace_folder};
@@ -82,7 +84,7 @@ pub(super) fn write_finished(
     fs::create_dir_all(&fresh).map_err(TrainingError::file(&fresh))?;
     let weights_file = match &weights {
         TunedWeights::Lora(adapter) => {
-            peft::write(&fresh, adapter, &LoraConfig::from(request.spec), request.base_name)?;
+            peft::write(&fresh, adapter, &LoraConfig::from(request.spec), &request.base.config, request.base_name)?;
             peft::WEIGHTS_FILE
         }
         TunedWeights::Full(decoder) => {
@@ -128,6 +130,43 @@ pub(super) fn load_finished(request: &TrainingRequest) -> Result<Option<Training
     let path = folder.join(weights_file);
     let hash = blake3::hash(&fs::read(&path).map_err(TrainingError::file(&path))?).to_hex().to_string();
     Ok(Some(TrainingOutcome { weights, figures: file.figures, rows: file.rows, hash }))
+}
+
+/// An adapter that was trained elsewhere.
+pub struct GivenAdapter {
+    /// Its weights.
+    pub weights: LoraWeights,
+    /// What it calls its base model.
+    pub base_name: Option<String>,
+    /// BLAKE3 over its configuration and its weights.
+    pub hash: String,
+}
+
+/// Reads an adapter in PEFT's form for the model of `decoder` and `tokenizer`.
+///
+/// # Errors
+/// [`TrainingError::Adapter`] when it has other shapes or brings another vocabulary, [`TrainingError::UnsupportedAdapter`] for what is not
+/// computed here.
+pub fn load_given(
+    folder: &Path,
+    decoder: &DecoderConfig,
+    tokenizer: &Tokenizer,
+    device: &candle_core::Device,
+) -> Result<GivenAdapter, TrainingError> {
+    let wrong = |problem: String| TrainingError::Adapter { path: folder.display().to_string(), problem };
+    let (weights, _) = peft::read(folder, decoder, device)?;
+    if let Ok(json) = fs::read(folder.join("tokenizer.json")) {
+        let own = Tokenizer::from_bytes(&json, SpecialTokens::default()).map_err(|error| wrong(format!("`tokenizer.json`: {error}")))?;
+        if !own.same_vocabulary(tokenizer) {
+            return Err(wrong("its `tokenizer.json` has another vocabulary than the model's".into()));
+        }
+    }
+    let mut hasher = blake3::Hasher::new();
+    for file in [peft::CONFIG_FILE, peft::WEIGHTS_FILE] {
+        let path = folder.join(file);
+        hasher.update(&fs::read(&path).map_err(TrainingError::file(&path))?);
+    }
+    Ok(GivenAdapter { weights, base_name: peft::base_name(folder), hash: hasher.finalize().to_hex().to_string() })
 }
 
 /// The fully tuned decoder in `folder`, in the shape of `base`; the error is what is wrong.

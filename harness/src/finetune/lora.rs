@@ -30,16 +30,21 @@ pub struct LoraConfig {
 impl From<&FinetuneSpec> for LoraConfig {
     fn from(spec: &FinetuneSpec) -> Self {
         let target_modules = spec.target_modules.iter().map(|&target| target.into()).collect();
-        Self { rank: spec.rank, alpha: spec.alpha, dropout: spec.dropout, rank_stabilised: false, target_modules }
+        Self { rank: spec.rank, alpha: spec.alpha, dropout: spec.dropout, rank_stabilised: spec.rslora, target_modules }
     }
 }
 
 impl LoraConfig {
     /// What `B A x` is multiplied by.
     pub fn scale(&self) -> f64 {
-        let rank = self.rank as f64;
-        self.alpha / if self.rank_stabilised { rank.sqrt() } else { rank }
+        scale(self.alpha, self.rank, self.rank_stabilised)
     }
+}
+
+/// `alpha / r`, or `alpha / sqrt(r)` for rsLoRA.
+pub(super) fn scale(alpha: f64, rank: usize, rank_stabilised: bool) -> f64 {
+    let rank = rank as f64;
+    alpha / if rank_stabilised { rank.sqrt() } else { rank }
 }
 
 /// A new adapter with its trainable weights by PEFT's names. `a` is uniform on `±1 / sqrt(in)` (PEFT's Kaiming initialisation with

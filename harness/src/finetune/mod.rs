@@ -11,6 +11,7 @@ pub mod flops;
 mod folder;
 pub mod full;
 pub mod lora;
+mod merge;
 mod muon;
 pub mod objective;
 pub mod optimizer;
@@ -33,7 +34,9 @@ pub mod trainer;
 use serde::{Deserialize, Serialize};
 
 pub use error::TrainingError;
-pub use folder::is_finished;
+pub use folder::{GivenAdapter, is_finished, load_given};
+pub use merge::{Merged, merge_folder};
+pub use peft::peft_settings;
 pub use run::{TrainingOutcome, TrainingRequest, TunedWeights, train_adapter};
 
 /// One row to train on.

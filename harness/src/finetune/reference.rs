@@ -135,6 +135,64 @@ fn an_adapter_trained_by_peft_gives_its_logits_here() {
     assert!(plain < 1e-4 && tuned < 1e-4, "base {plain}, adapter {tuned}");
 }
 
+/// Adapters as PEFT has them: plain, rsLoRA, with patterns, and on a base with fused layers (`make_adapters.py`).
+#[test]
+fn adapters_of_every_supported_kind_give_the_logits_of_peft() {
+    #[derive(Deserialize)]
+    struct Kind {
+        base: String,
+        tokens: Vec<Vec<u32>>,
+        tuned: Vec<f32>,
+    }
+    let text = std::fs::read(fixtures().join("adapters/reference.json")).unwrap();
+    let kinds: std::collections::BTreeMap<String, Kind> = serde_json::from_slice(&text).unwrap();
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), ["patterns", "phi3", "plain", "rslora"]);
+    for (name, kind) in &kinds {
+        let model = crate::lm::LocalModel::load_folder(&fixtures().join("lm").join(&kind.base), 0).unwrap();
+        let folder = fixtures().join("adapters").join(name);
+        let given = super::load_given(&folder, &model.decoder.config, &model.tokenizer, &Device::Cpu).unwrap();
+        let tuned = testing::distance(&testing::logits(&model.decoder, Some(&given.weights), &kind.tokens), &kind.tuned);
+        let moved = testing::distance(&testing::logits(&model.decoder, None, &kind.tokens), &kind.tuned);
+        eprintln!("{name}: logits against PEFT {tuned:.1e}, moved by {moved:.2}");
+        assert!(tuned < 1e-4 && moved > 0.1, "{name}: {tuned}");
+    }
+}
+
+/// Opt-in: `RAGFT_PYTHON` names a Python with torch, transformers and peft.
+#[test]
+fn adapters_written_for_each_form_of_a_base_load_in_peft() {
+    let Some(python) = std::env::var_os("RAGFT_PYTHON") else {
+        eprintln!("skipped: RAGFT_PYTHON does not name a Python with peft");
+        return;
+    };
+    for (base, rank_stabilised) in [("llama-gqa-tied", true), ("phi3", false), ("phi3", true), ("smollm3", false)] {
+        let base_folder = fixtures().join("lm").join(base);
+        let decoder = crate::lm::LocalModel::load_folder(&base_folder, 0).unwrap().decoder;
+        let config = LoraConfig { rank: 4, alpha: 6.0, dropout: 0.0, rank_stabilised, target_modules: Module::ALL.to_vec() };
+        let (adapter, parameters) = lora::fresh(&decoder.config, &config, 1, &Device::Cpu).unwrap();
+        for (name, var) in parameters.iter().filter(|(name, _)| name.contains("lora_B")) {
+            let mut rng = crate::rng::Rng::new(6, name);
+            let values: Vec<f32> = (0..var.elem_count()).map(|_| 0.1 * rng.normal() as f32).collect();
+            var.set(&candle_core::Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap()).unwrap();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        peft::write(folder.path(), &adapter, &config, &decoder.config, base).unwrap();
+        let tokens = vec![vec![0, 5, 9, 80, 3], vec![0, 7, 7, 12, 100]];
+        let output = std::process::Command::new(&python)
+            .arg(fixtures().join("check_adapter.py"))
+            .args([&base_folder, folder.path()])
+            .arg(serde_json::to_string(&tokens).unwrap())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let line = String::from_utf8(output.stdout).unwrap();
+        let theirs: Vec<f32> = serde_json::from_str(line.lines().last().unwrap()).unwrap();
+        let worst = testing::distance(&testing::logits(&decoder, Some(&adapter), &tokens), &theirs);
+        eprintln!("{base}, rsLoRA {rank_stabilised}: logits in PEFT differ by {worst:.1e}");
+        assert!(worst < 1e-4, "{base}: {worst}");
+    }
+}
+
 /// Opt-in: `RAGFT_PYTHON` names a Python with torch, transformers and peft.
 #[test]
 fn an_adapter_trained_here_gives_its_logits_in_peft() {
@@ -161,7 +219,7 @@ fn an_adapter_trained_here_gives_its_logits_in_peft() {
 
     let folder = tempfile::tempdir().unwrap();
     let base_folder = fixtures().join("finetune/base");
-    peft::write(folder.path(), &adapter, &config, &base_folder.display().to_string()).unwrap();
+    peft::write(folder.path(), &adapter, &config, &base.config, &base_folder.display().to_string()).unwrap();
     let tokens = read::<AdapterLogits>("adapter.json").tokens;
     let output = std::process::Command::new(python)
         .arg(fixtures().join("check_adapter.py"))

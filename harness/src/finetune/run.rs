@@ -257,6 +257,8 @@ mod tests {
             eval_steps: 0,
             patience: 0,
             checkpoint_steps: 2,
+            rslora: false,
+            adapter: std::path::PathBuf::new(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The model that ships with the program: `assets/model` tells what it knows and how it was made.
 
+use std::path::Path;
+
 use super::{ComputeDevice, LocalModel, ModelError};
 
 /// The three files of the built-in model: `config.json`, `tokenizer.json`, `model.safetensors` (f16).
@@ -9,6 +11,24 @@ pub fn builtin_model() -> (&'static [u8], &'static [u8], &'static [u8]) {
         include_bytes!("../../assets/model/tokenizer.json"),
         include_bytes!("../../assets/model/model.safetensors"),
     )
+}
+
+/// Writes the built-in model as a Hugging Face folder.
+///
+/// # Errors
+/// [`ModelError::Io`]
+pub fn write_builtin(folder: &Path) -> Result<(), ModelError> {
+    let failed = |path: &Path| {
+        let path = path.display().to_string();
+        |source| ModelError::Io { path, source }
+    };
+    std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    let (config, tokenizer, weights) = builtin_model();
+    for (name, bytes) in [("config.json", config), ("tokenizer.json", tokenizer), ("model.safetensors", weights)] {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).map_err(failed(&path))?;
+    }
+    Ok(())
 }
 
 /// Loads the built-in model onto a device. `max_context` shortens its window; 0 keeps it.

@@ -107,6 +107,19 @@ impl Chat {
         self.template.render(&self.messages(user, None), true)
     }
 
+    /// Prompt and answer as text: the conversation, cut where the answer begins.
+    ///
+    /// # Errors
+    /// [`ModelError::Chat`] when the conversation does not begin with the prompt.
+    pub fn texts(&self, user: &str, answer: &str) -> Result<(String, String), ModelError> {
+        let prompt = self.prompt_text(user)?;
+        let whole = self.template.render(&self.messages(user, Some(answer)), false)?;
+        match whole.strip_prefix(&prompt) {
+            Some(answer) => Ok((prompt, answer.to_owned())),
+            None => Err(ModelError::Chat { problem: "gives another prompt in training than when answering".into() }),
+        }
+    }
+
     /// The tokens that are put to the model. The template writes the special tokens, so the tokenizer adds none.
     pub fn prompt(&self, tokenizer: &Tokenizer, user: &str) -> Result<Vec<u32>, ModelError> {
         tokenizer.encode(&self.prompt_text(user)?)

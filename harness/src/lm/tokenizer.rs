@@ -195,6 +195,11 @@ impl Tokenizer {
         self.inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
     }
 
+    /// Whether both give the same ids to the same tokens.
+    pub fn same_vocabulary(&self, other: &Self) -> bool {
+        self.inner.get_vocab(true) == other.inner.get_vocab(true)
+    }
+
     /// The `tokenizer.json` that it was read from.
     pub fn json(&self) -> &[u8] {
         &self.json

@@ -146,7 +146,7 @@ impl<'a> Bench<'a> {
 
     pub(super) fn query_with(&self, question: &str, picks: Vec<Pick>) -> Result<Query, PromptError> {
         let chunks = self.retriever.map_or(&[][..], Retriever::chunks);
-        Query::build(&self.plan.template, question, picks, chunks, self.plan.room(), |text| self.plan.tokenizer().encode_prompt(text))
+        Query::build(&self.plan.template, question, picks, chunks, self.plan.room(), |text| self.plan.encode_prompt(text))
     }
 
     /// One generation per prompt, with the weights of the variant.

@@ -10,6 +10,7 @@ pub mod bench;
 pub mod calibration;
 pub mod counters;
 pub mod events;
+pub mod export;
 pub mod hash;
 pub mod latency;
 pub mod noise;

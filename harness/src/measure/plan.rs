@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::source::ModelSource;
 use crate::dataset::{self, Dataset, DatasetError, Sample};
 use crate::diagnostic::{Blame, Hint};
+use crate::finetune::{self, GivenAdapter, TrainingError};
 use crate::lm::LocalModel;
+use crate::lm::chat::{Chat, ChatTemplate};
 use crate::lm::tokenizer::Tokenizer;
 use crate::lm::{ComputeDevice, DeviceError, ModelError};
 use crate::retrieval::{self, RetrievalError};
@@ -23,6 +25,10 @@ pub struct RunPlan {
     pub dataset: Dataset,
     /// Compiled.
     pub template: PromptTemplate,
+    /// The model's chat template, where prompts are turns of a conversation.
+    pub chat: Option<Chat>,
+    /// Training examples whose conversations were held against the prompts.
+    pub chat_checked: usize,
     /// The model, checked and not loaded.
     pub model: ModelSource,
     /// Where it will compute.
@@ -62,6 +68,15 @@ pub enum PlanError {
         #[source]
         source: Box<ModelError>,
     },
+    /// An adapter that is given.
+    #[error("cannot use the adapter that `{key}` names")]
+    Adapter {
+        /// Key of the spec.
+        key: &'static str,
+        /// Why.
+        #[source]
+        source: Box<TrainingError>,
+    },
     /// The embedder or the index.
     #[error("cannot set up retrieval")]
     Retrieval(#[source] Box<RetrievalError>),
@@ -85,6 +100,7 @@ impl Hint for PlanError {
             Self::Device(error) => error.hint(),
             Self::Dataset { source, .. } => source.hint(),
             Self::Model { source, .. } => source.hint(),
+            Self::Adapter { source, .. } => source.hint(),
             Self::Retrieval(source) => source.hint(),
             Self::Prompt(error) => error.hint(),
             Self::Mismatch { mend, .. } => Some(mend.clone()),
@@ -109,23 +125,27 @@ impl RunPlan {
         let device = ComputeDevice::open(spec.model.device)?;
         let template = PromptTemplate::new(&spec.prompt.template)?;
         let model_error = |source| PlanError::Model { name: spec.model.path.display().to_string(), source: Box::new(source) };
-        let model = ModelSource::open(&spec.model.path, base_dir).map_err(model_error)?;
+        let model = ModelSource::open(&spec.model.path, &spec.model.tokenizer, base_dir).map_err(model_error)?;
         let model_hash = model.weights_hash().map_err(model_error)?;
         let dataset = load_dataset(&spec, base_dir)?;
-        let context_length = window(&spec, model.config().max_position_embeddings)?;
-        let hashes = BTreeMap::from([
+        let context_length = window(&spec, &model)?;
+        let mut hashes = BTreeMap::from([
             ("dataset".to_owned(), dataset.hash.clone()),
             ("model".to_owned(), model_hash),
             ("tokenizer".to_owned(), model.tokenizer().hash()),
             ("prompt".to_owned(), blake3::hash(spec.prompt.template.as_bytes()).to_hex().to_string()),
         ]);
+        let chat = open_chat(&spec, model.tokenizer(), base_dir, &mut hashes)?;
         if spec.retrieves() {
             retrieval::check_embedder(&anchored(&spec.retrieval.embedder, base_dir)).map_err(retrieval_error)?;
         }
         let base_dir = base_dir.to_owned();
-        let mut plan = Self { spec, base_dir, dataset, template, model, device, context_length, hashes, run_id: String::new() };
+        let run_id = String::new();
+        let mut plan = Self { spec, base_dir, dataset, template, chat, chat_checked: 0, model, device, context_length, hashes, run_id };
         plan.check_needs()?;
+        plan.check_adapters()?;
         plan.check_prompts()?;
+        plan.chat_checked = plan.check_chat()?;
         plan.check_corpus()?;
         // The embedder's hash needs its weights, so it comes after everything that can be wrong without them.
         if plan.spec.retrieves() {
@@ -139,6 +159,23 @@ impl RunPlan {
     /// The model's tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         self.model.tokenizer()
+    }
+
+    /// The tokens that a prompt's text is put to the model as: in training, when answering, and when timing.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        match &self.chat {
+            Some(chat) => chat.prompt(self.tokenizer(), text),
+            None => self.tokenizer().encode_prompt(text),
+        }
+    }
+
+    /// The adapter that is given for a kind, if it is not to be trained here.
+    ///
+    /// # Errors
+    /// What [`finetune::load_given`] refuses.
+    pub fn given_adapter(&self, kind: TrainContext) -> Result<Option<GivenAdapter>, TrainingError> {
+        let Some(folder) = self.spec.given(kind) else { return Ok(None) };
+        finetune::load_given(&self.base_dir.join(folder), self.model.config(), self.tokenizer(), self.device.candle()).map(Some)
     }
 
     /// Folder of the embedder, or `builtin`.
@@ -174,19 +211,20 @@ impl RunPlan {
         for variant in &self.spec.variants {
             let name = variant.name();
             let examples = self.spec.finetune.examples;
-            if variant.is_tuned() && examples.has_labels() && self.dataset.train.is_empty() {
+            let trained = self.spec.adapter_of(*variant).is_some_and(|kind| self.spec.given(kind).is_none());
+            if trained && examples.has_labels() && self.dataset.train.is_empty() {
                 return mismatch(
                     format!("variant `{name}` needs training questions and the dataset has none"),
                     "give a `train` split, set `finetune.examples` to `documents`, or take the variant out of `variants`",
                 );
             }
-            if variant.is_tuned() && examples.has_documents() && self.dataset.documents.is_empty() {
+            if trained && examples.has_documents() && self.dataset.documents.is_empty() {
                 return mismatch(
                     format!("variant `{name}` is to be tuned on documents and the dataset has none"),
                     "give `documents.jsonl`, or set `finetune.examples` to `qa`",
                 );
             }
-            if self.spec.adapter_of(*variant) == Some(TrainContext::Retrieved) && !examples.has_labels() {
+            if trained && self.spec.adapter_of(*variant) == Some(TrainContext::Retrieved) && !examples.has_labels() {
                 return mismatch(
                     format!("variant `{name}` is tuned on questions with retrieved passages, and `finetune.examples` is `documents`"),
                     "set `finetune.examples` to `qa` or `both`, or take the variant out of `variants`",
@@ -213,7 +251,7 @@ impl RunPlan {
         let mut too_long = Vec::new();
         for sample in &self.dataset.test {
             let text = self.template.render(&sample.question, &[])?;
-            if self.tokenizer().encode_prompt(&text).map_err(|error| PromptError::Tokenize(error.to_string()))?.len() > room {
+            if self.encode_prompt(&text).map_err(|source| self.model_error(source))?.len() > room {
                 too_long.push(sample.id.as_str());
             }
         }
@@ -231,6 +269,38 @@ impl RunPlan {
             ),
             mend: "lower `generation.max_new_tokens`, or use a model with a longer context".into(),
         })
+    }
+
+    /// Adapters that are given, held against the model; their hashes are noted.
+    fn check_adapters(&mut self) -> Result<(), PlanError> {
+        for kind in self.spec.adapters() {
+            let key = if kind == TrainContext::None { "finetune.adapter" } else { "hybrid.adapter" };
+            let given = self.given_adapter(kind).map_err(|source| PlanError::Adapter { key, source: Box::new(source) })?;
+            if let Some(given) = given {
+                self.hashes.insert(format!("adapter/{}", adapter_name(kind, self.spec.seeds[0])), given.hash);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether conversations begin, in training, with the very tokens that are put to the model when it answers. Training holds every example
+    /// to it; here some are tried, so that it fails before anything is loaded.
+    fn check_chat(&self) -> Result<usize, PlanError> {
+        let Some(chat) = &self.chat else { return Ok(0) };
+        let mut checked = 0;
+        let train = &self.dataset.train;
+        for sample in train.iter().step_by(train.len().div_ceil(CHAT_CHECKS).max(1)) {
+            if let Some(answer) = reference_of(sample, &self.spec) {
+                let text = self.template.render(&sample.question, &[])?;
+                chat.example(self.tokenizer(), &text, answer).map_err(|source| self.model_error(source))?;
+                checked += 1;
+            }
+        }
+        Ok(checked)
+    }
+
+    fn model_error(&self, source: ModelError) -> PlanError {
+        PlanError::Model { name: self.spec.model.path.display().to_string(), source: Box::new(source) }
     }
 
     /// `top_k` against the corpus; chunks are only counted when there might be too few.
@@ -259,6 +329,9 @@ impl RunPlan {
             if was.get(key) != Some(value) {
                 found.push(format!("`{key}` was {}, is {value}", was.get(key).map_or("not there".to_owned(), ToString::to_string)));
             }
+        }
+        for key in was.keys().filter(|key| !is.contains_key(*key)) {
+            found.push(format!("`{key}` was {}, is its default", was[key]));
         }
         // `auto` may find another one than before.
         if manifest.machine.device != self.device.label() {
@@ -290,6 +363,15 @@ impl RunSpec {
             .filter(|(needed, _)| *needed)
             .map(|(_, kind)| kind)
             .collect()
+    }
+
+    /// The folder of an adapter that is not trained here.
+    pub fn given(&self, kind: TrainContext) -> Option<&Path> {
+        let folder = match kind {
+            TrainContext::None => &self.finetune.adapter,
+            TrainContext::Retrieved => &self.hybrid.adapter,
+        };
+        (!folder.as_os_str().is_empty()).then_some(folder)
     }
 
     /// The adapter a variant answers with.
@@ -330,11 +412,42 @@ fn load_dataset(spec: &RunSpec, base_dir: &Path) -> Result<Dataset, PlanError> {
         .map_err(|source| PlanError::Dataset { name: spec.dataset.path.display().to_string(), source: Box::new(source) })
 }
 
-fn window(spec: &RunSpec, own: usize) -> Result<usize, PlanError> {
+/// Training examples whose conversations are tried before a run.
+const CHAT_CHECKS: usize = 256;
+
+/// The chat template that `prompt.chat` names, compiled; its hash is noted.
+fn open_chat(
+    spec: &RunSpec,
+    tokenizer: &Tokenizer,
+    base_dir: &Path,
+    hashes: &mut BTreeMap<String, String>,
+) -> Result<Option<Chat>, PlanError> {
+    let problem = |message: String| SpecError::Problems(vec![SpecProblem { key: "prompt.chat".into(), line: None, message }]);
+    let source = match spec.prompt.chat.as_str() {
+        "none" => None,
+        "auto" => tokenizer.chat(None),
+        path => {
+            let file = base_dir.join(path);
+            let text = std::fs::read_to_string(&file);
+            let text = text.map_err(|error| problem(format!("is `{path}`, neither none nor auto nor a file that can be read: {error}")))?;
+            tokenizer.chat(Some(text))
+        }
+    };
+    let Some(source) = source else { return Ok(None) };
+    let today = spec.prompt.chat_date.parse().map_err(|error| problem(format!("{error}")))?;
+    let template = ChatTemplate::new(&source, today)
+        .map_err(|source| PlanError::Model { name: spec.model.path.display().to_string(), source: Box::new(source) })?;
+    hashes.insert("chat".to_owned(), blake3::hash(source.template.as_bytes()).to_hex().to_string());
+    Ok(Some(Chat::new(template, &spec.prompt.system)))
+}
+
+fn window(spec: &RunSpec, model: &ModelSource) -> Result<usize, PlanError> {
+    let own = model.config().max_position_embeddings;
     let asked = spec.model.max_context;
     let problem = |key: &str, message: String| SpecError::Problems(vec![SpecProblem { key: key.into(), line: None, message }]).into();
     if asked > own {
-        return Err(problem("model.max_context", format!("is {asked}, and the model's own context is {own}")));
+        let why = if model.sliding_window().is_some() { " (the width of its sliding window; attention beyond it is not computed here)" } else { "" };
+        return Err(problem("model.max_context", format!("is {asked}, and the model's own context is {own}{why}")));
     }
     let window = if asked == 0 { own } else { asked };
     if spec.generation.max_new_tokens >= window {
@@ -359,8 +472,11 @@ fn as_json(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
     }
     let mut leaves = BTreeMap::new();
     walk("", serde_json::to_value(spec).expect("a spec is plain data"), &mut leaves);
-    for path in ["name", "dataset.path", "dataset.documents", "dataset.train", "model.path", "retrieval.embedder"] {
+    for path in ["name", "dataset.path", "dataset.documents", "dataset.train", "model.path", "model.tokenizer", "finetune.adapter", "hybrid.adapter", "retrieval.embedder"] {
         leaves.remove(path);
+    }
+    if let Some(chat) = leaves.get_mut("prompt.chat").filter(|chat| *chat != "auto") {
+        *chat = "file".into();
     }
     leaves
 }

@@ -328,6 +328,7 @@ fn new_manifest(request: &RunRequest) -> Manifest {
         },
         model: ModelRecord {
             path: spec.model.path.display().to_string(),
+            revision: plan.model.revision().map(str::to_owned),
             architecture: plan.model.config().architecture.clone(),
             parameters: plan.model.config().parameter_count() as u64,
             context_length: plan.context_length,
@@ -347,7 +348,14 @@ fn new_manifest(request: &RunRequest) -> Manifest {
 /// What a reader of the report must know before the first number.
 fn caveats(plan: &RunPlan) -> Vec<String> {
     let mut caveats = plan.dataset.notes.clone();
-    if !plan.spec.adapters().is_empty() && plan.spec.seeds.len() == 1 {
+    let (given, trained): (Vec<_>, Vec<_>) = plan.spec.adapters().into_iter().partition(|&kind| plan.spec.given(kind).is_some());
+    for kind in given {
+        let users: Vec<&str> = plan.spec.variants.iter().filter(|&&v| plan.spec.adapter_of(v) == Some(kind)).map(|v| v.name()).collect();
+        let base = plan.given_adapter(kind).ok().flatten().and_then(|given| given.base_name);
+        let base = base.map(|name| format!("; it names the base `{name}`, and shapes and vocabulary fit")).unwrap_or_default();
+        caveats.push(format!("the adapter of {} was given: what its training cost is not known here{base}", users.join(" and ")));
+    }
+    if !trained.is_empty() && plan.spec.seeds.len() == 1 {
         caveats.push("one training seed: the spread between trainings is not measured; set `seeds = [1, 2, 3]` for it".into());
     }
     if plan.spec.model.device == DeviceName::Auto {

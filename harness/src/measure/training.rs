@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use super::counters;
 use super::events::{Listener, RunEvent};
 use super::plan::{RunPlan, adapter_name, reference_of};
-use super::query::{Query, picks_of};
+use super::query::{Pick, Query, picks_of};
 use crate::dataset::Sample;
 use crate::finetune::examples::Example;
 use crate::finetune::{self, TrainingError, TrainingOutcome, TrainingRequest, TrainingRow, TunedWeights};
@@ -15,6 +15,7 @@ use crate::retrieval::Retriever;
 use crate::spec::TrainContext;
 use crate::store::RunFolder;
 use crate::store::manifest::TrainingRecord;
+use crate::variant::prompt::{Passage, PromptError};
 
 use super::runner::RunError;
 
@@ -51,6 +52,12 @@ pub fn train_all(
     let mut trained = Trained::default();
     let base_name = plan.spec.model.path.display().to_string();
     for kind in plan.spec.adapters() {
+        if let Some(given) = plan.given_adapter(kind)? {
+            let seed = plan.spec.seeds[0];
+            trained.hashes.push((kind, seed, given.hash));
+            trained.adapters.insert(key(kind, seed), TunedWeights::Lora(given.weights));
+            continue;
+        }
         let (mut train, mut validation) = (Vec::new(), Vec::new());
         if plan.spec.finetune.examples.has_labels() {
             train = labels(plan, retriever, kind, &plan.dataset.train)?;
@@ -89,8 +96,25 @@ pub fn train_all(
     Ok(trained)
 }
 
-/// Prompt and answer of every labelled question, as tokens.
-fn labels(plan: &RunPlan, retriever: Option<&Retriever>, kind: TrainContext, samples: &[Sample]) -> Result<Vec<Example>, RunError> {
+/// A labelled question with the prompt that it is put as.
+pub(super) struct Label<'a> {
+    /// The question.
+    pub sample: &'a Sample,
+    /// What is to be said.
+    pub reference: &'a str,
+    /// What the template renders, passages included; nothing, if even the bare question is too long.
+    pub text: Option<String>,
+    /// The prompt's tokens.
+    tokens: Vec<u32>,
+}
+
+/// The prompt of every labelled question.
+pub(super) fn prompts<'a>(
+    plan: &'a RunPlan,
+    retriever: Option<&Retriever>,
+    kind: TrainContext,
+    samples: &'a [Sample],
+) -> Result<Vec<Label<'a>>, RunError> {
     let labelled: Vec<(&Sample, &str)> = samples.iter().filter_map(|sample| Some((sample, reference_of(sample, &plan.spec)?))).collect();
     let mut picks = vec![Vec::new(); labelled.len()];
     if let (TrainContext::Retrieved, Some(retriever)) = (kind, retriever) {
@@ -100,21 +124,47 @@ fn labels(plan: &RunPlan, retriever: Option<&Retriever>, kind: TrainContext, sam
     }
     let chunks = retriever.map_or(&[][..], Retriever::chunks);
     let room = plan.room().min(plan.spec.finetune.max_length);
-    labelled
-        .into_iter()
-        .zip(picks)
-        .map(|((sample, reference), picks)| {
-            let encode = |text: &str| plan.tokenizer().encode_prompt(text);
-            let prompt = match Query::build(&plan.template, &sample.question, picks, chunks, room, encode) {
-                Ok(query) => query.prompt.tokens,
-                // Too long even alone: left to the trainer, which drops and counts it.
-                Err(crate::variant::prompt::PromptError::TooLong { tokens, .. }) => vec![0; tokens.max(plan.spec.finetune.max_length + 1)],
-                Err(error) => return Err(error.into()),
-            };
-            let answer = format!("{}{}{}", plan.spec.prompt.answer_prefix, reference, plan.spec.prompt.answer_suffix);
-            Ok(Example { prompt, answer: plan.tokenizer().encode(&answer)?, cluster: sample.cluster_id().to_owned(), is_label: true })
-        })
-        .collect()
+    let prompt = |((sample, reference), picks): ((&'a Sample, &'a str), Vec<Pick>)| {
+        match Query::build(&plan.template, &sample.question, picks, chunks, room, |text| plan.encode_prompt(text)) {
+            Ok(query) => {
+                let used = query.picks.iter().take(query.prompt.passages_used).map(|pick| &chunks[pick.chunk]);
+                let passages: Vec<Passage> = used.map(|chunk| Passage { title: &chunk.title, text: &chunk.text }).collect();
+                let text = Some(plan.template.render(&sample.question, &passages)?);
+                Ok(Label { sample, reference, text, tokens: query.prompt.tokens })
+            }
+            // Left to the trainer, which drops and counts it.
+            Err(PromptError::TooLong { tokens, .. }) => {
+                let tokens = vec![0; tokens.max(plan.spec.finetune.max_length + 1)];
+                Ok(Label { sample, reference, text: None, tokens })
+            }
+            Err(error) => Err(error.into()),
+        }
+    };
+    labelled.into_iter().zip(picks).map(prompt).collect()
+}
+
+/// A label as a training example: prompt and answer as tokens.
+pub(super) fn example(plan: &RunPlan, label: &Label) -> Result<Example, RunError> {
+    let cluster = label.sample.cluster_id().to_owned();
+    if let (Some(chat), Some(text)) = (&plan.chat, &label.text) {
+        let found = chat.example(plan.tokenizer(), text, label.reference)?;
+        return Ok(Example { prompt: found.prompt, answer: found.answer, cluster, is_label: true });
+    }
+    Ok(Example { prompt: label.tokens.clone(), answer: answer_tokens(plan, label.reference)?, cluster, is_label: true })
+}
+
+/// Prompt and answer of every labelled question, as tokens.
+fn labels(plan: &RunPlan, retriever: Option<&Retriever>, kind: TrainContext, samples: &[Sample]) -> Result<Vec<Example>, RunError> {
+    prompts(plan, retriever, kind, samples)?.iter().map(|label| example(plan, label)).collect()
+}
+
+/// What follows a prompt that is no conversation.
+pub(super) fn answer_text(plan: &RunPlan, reference: &str) -> String {
+    format!("{}{}{}", plan.spec.prompt.answer_prefix, reference, plan.spec.prompt.answer_suffix)
+}
+
+fn answer_tokens(plan: &RunPlan, reference: &str) -> Result<Vec<u32>, RunError> {
+    Ok(plan.tokenizer().encode(&answer_text(plan, reference))?)
 }
 
 /// The documents as plain text, each with its title, cut into pieces that fit a training row. The tokenizer's first token begins each.

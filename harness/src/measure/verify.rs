@@ -208,7 +208,7 @@ fn hash_differs(manifest: &Manifest, name: &str, now: &str) -> Option<String> {
 
 /// A run is verified as it is: an adapter that is gone is not trained anew.
 fn check_adapters(plan: &RunPlan, folder: &RunFolder) -> Result<(), RunError> {
-    for kind in plan.spec.adapters() {
+    for kind in plan.spec.adapters().into_iter().filter(|&kind| plan.spec.given(kind).is_none()) {
         for &seed in &plan.spec.seeds {
             let path = folder.adapter(&adapter_name(kind, seed));
             if !finetune::is_finished(&path) {

@@ -1,7 +1,7 @@
 //! Values that parse but mean nothing, found before any file of the run is opened.
 
 use super::read::SpecProblem;
-use super::{DeviceName, Dtype, RunSpec, VariantKind};
+use super::{DeviceName, Dtype, FinetuneMethod, RunSpec, VariantKind};
 
 struct Checker(Vec<SpecProblem>);
 
@@ -47,6 +47,10 @@ fn check_top(spec: &RunSpec, checker: &mut Checker) {
     checker.require(dtype == Dtype::F32 || spec.model.device == DeviceName::Cpu, "model.dtype", || {
         format!("is {}, expected f32 on any device but the cpu", dtype.name())
     });
+    checker.require(!spec.prompt.chat.is_empty(), "prompt.chat", || "is empty, expected none, auto or a template file".into());
+    checker.require(spec.prompt.chat_date.parse::<jiff::civil::Date>().is_ok(), "prompt.chat_date", || {
+        format!("is `{}`, expected a date such as 2024-07-26", spec.prompt.chat_date)
+    });
     checker.at_least_one(spec.generation.max_new_tokens, "generation.max_new_tokens");
     checker.at_least_one(spec.generation.batch_size, "generation.batch_size");
     checker.within(spec.generation.temperature, 0.0, 10.0, "generation.temperature");
@@ -82,6 +86,11 @@ fn check_finetune(spec: &RunSpec, checker: &mut Checker) {
     checker.require(finetune.alpha > 0.0, "finetune.alpha", || format!("is {}, expected more than 0", finetune.alpha));
     checker
         .require((0.0..1.0).contains(&finetune.dropout), "finetune.dropout", || format!("is {}, expected 0 to below 1", finetune.dropout));
+    for (adapter, key) in [(&finetune.adapter, "finetune.adapter"), (&spec.hybrid.adapter, "hybrid.adapter")] {
+        let given = !adapter.as_os_str().is_empty();
+        checker.require(!given || finetune.method == FinetuneMethod::Lora, key, || "is given, and `finetune.method` is not lora".into());
+        checker.require(!given || spec.seeds.len() == 1, key, || "is given: one adapter has one training seed, and `seeds` has several".into());
+    }
     checker.require(!finetune.target_modules.is_empty(), "finetune.target_modules", || "is empty, expected at least one module".into());
     checker.require(finetune.epochs > 0.0 && finetune.epochs.is_finite(), "finetune.epochs", || {
         format!("is {}, expected more than 0", finetune.epochs)

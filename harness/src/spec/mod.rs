@@ -39,13 +39,35 @@ pub struct RunSpec {
     pub cost: CostSpec,
 }
 
+// Settings that came later are left out of a recorded spec where they have their default: runs from before keep their id.
+
+fn is_unset(path: &std::path::Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
+fn no_chat() -> String {
+    "none".to_owned()
+}
+
+fn is_no_chat(chat: &str) -> bool {
+    chat == "none"
+}
+
+fn chat_date() -> String {
+    "2024-07-26".to_owned()
+}
+
+fn is_chat_date(date: &str) -> bool {
+    date == "2024-07-26"
+}
+
 macro_rules! section {
-    ($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty),* $(,)? }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         #[expect(missing_docs, reason = "default-spec.toml documents every key")]
-        pub struct $name { $(pub $field: $type),* }
+        pub struct $name { $($(#[$attribute])* pub $field: $type),* }
     };
 }
 
@@ -88,11 +110,29 @@ section!(
 );
 section!(
     /// `[model]`
-    ModelSpec { path: PathBuf, dtype: Dtype, device: DeviceName, max_context: usize }
+    ModelSpec {
+        path: PathBuf,
+        #[serde(default, skip_serializing_if = "is_unset")]
+        tokenizer: PathBuf,
+        dtype: Dtype,
+        device: DeviceName,
+        max_context: usize,
+    }
 );
 section!(
     /// `[prompt]`
-    PromptSpec { template: String, answer_prefix: String, answer_suffix: String, abstention: Vec<String> }
+    PromptSpec {
+        template: String,
+        #[serde(default = "no_chat", skip_serializing_if = "is_no_chat")]
+        chat: String,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        system: String,
+        #[serde(default = "chat_date", skip_serializing_if = "is_chat_date")]
+        chat_date: String,
+        answer_prefix: String,
+        answer_suffix: String,
+        abstention: Vec<String>,
+    }
 );
 section!(
     /// `[retrieval]`
@@ -130,11 +170,19 @@ section!(
         eval_steps: u64,
         patience: u64,
         checkpoint_steps: u64,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        rslora: bool,
+        #[serde(default, skip_serializing_if = "is_unset")]
+        adapter: PathBuf,
     }
 );
 section!(
     /// `[hybrid]`
-    HybridSpec { train_context: TrainContext }
+    HybridSpec {
+        train_context: TrainContext,
+        #[serde(default, skip_serializing_if = "is_unset")]
+        adapter: PathBuf,
+    }
 );
 section!(
     /// `[generation]`

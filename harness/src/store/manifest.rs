@@ -103,6 +103,9 @@ pub struct DatasetRecord {
 pub struct ModelRecord {
     /// `builtin` or the folder as written.
     pub path: String,
+    /// Commit of the hub that a `hub:` name stood for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// As in `config.json`.
     pub architecture: String,
     /// Weights, a tied head counted once.

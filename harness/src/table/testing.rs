@@ -130,6 +130,7 @@ pub(crate) fn manifest() -> Manifest {
             ]),
         },
         model: ModelRecord {
+            revision: None,
             path: "builtin".to_owned(),
             architecture: "LlamaForCausalLM".to_owned(),
             parameters: 3_000_000,

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod gate;
+mod models;
 mod plan;
 mod quickstart;
 mod sandbox;

@@ -27,7 +27,9 @@ const FENCES: &[(&str, &[&str])] = &[
     ("candle_core", &["lm", "finetune", "retrieval"]),
     ("candle_nn", &["lm", "finetune", "retrieval"]),
     ("candle_transformers", &["lm", "retrieval"]),
+    ("hf_hub", &["dataset/hub.rs", "lm/hub.rs"]),
     ("hnsw_rs", &["retrieval/hnsw.rs"]),
+    ("ureq", &["dataset/hub.rs", "lm/hub.rs", "lm/remote"]),
     ("polars", &["table"]),
     ("plotters", &["report/plot"]),
 ];
@@ -93,6 +95,7 @@ fn fenced_crates_stay_behind_their_fences() {
 /// Work that stays in main memory whatever `model.device` says, or that decides on the device.
 const ON_THE_CPU: &[&str] = &[
     "lm/device.rs",
+    "lm/gguf/mod.rs",
     "lm/local.rs",
     "lm/device_tests.rs",
     "lm/tests.rs",
