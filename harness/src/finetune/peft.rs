@@ -165,7 +165,8 @@ fn stored_layers(adapter: &LoraWeights, decoder: &DecoderConfig) -> candle_core:
             return Ok(pairs[0].clone());
         }
         let a = Tensor::cat(&pairs.iter().map(|pair| &pair.a).collect::<Vec<_>>(), 0)?;
-        let outputs: usize = decoder.linear_shapes().iter().filter(|shape| same_matrix(decoder, keys[0], shape.0)).map(|shape| shape.1).sum();
+        let outputs: usize =
+            decoder.linear_shapes().iter().filter(|shape| same_matrix(decoder, keys[0], shape.0)).map(|shape| shape.1).sum();
         let mut columns = Vec::new();
         for (key, pair) in keys.iter().zip(&pairs) {
             let (first, count) = rows(key).expect("parts have rows");
@@ -173,9 +174,7 @@ fn stored_layers(adapter: &LoraWeights, decoder: &DecoderConfig) -> candle_core:
         }
         Ok(LoraPair { a, b: Tensor::cat(&columns, 1)? })
     };
-    let layer = |(path, keys): (String, Vec<(usize, Module)>)| {
-        Ok(StoredLayer { module: last_part(&path), pair: pair(&keys)?, path })
-    };
+    let layer = |(path, keys): (String, Vec<(usize, Module)>)| Ok(StoredLayer { module: last_part(&path), pair: pair(&keys)?, path });
     parts.into_iter().map(layer).collect()
 }
 
@@ -239,7 +238,8 @@ fn unsupported(config: &Value) -> Option<String> {
     if bias != "none" {
         return Some(format!("bias = \"{bias}\""));
     }
-    let pattern = ["rank_pattern", "alpha_pattern"].into_iter().find(|key| config[*key].as_object().is_some_and(|keys| !keys.keys().all(is_plain)));
+    let pattern =
+        ["rank_pattern", "alpha_pattern"].into_iter().find(|key| config[*key].as_object().is_some_and(|keys| !keys.keys().all(is_plain)));
     if let Some(key) = pattern {
         return Some(format!("{key} with a regular expression"));
     }
@@ -286,7 +286,8 @@ fn collect_pairs(
             let (path, rows) = stored_path(decoder, layer, module);
             let names = (matrix_name(&path, 'A'), matrix_name(&path, 'B'));
             let last = decoder.linear_shapes().into_iter().rfind(|shape| same_matrix(decoder, (layer, module), shape.0));
-            let mut take = |name: &str| if last.is_some_and(|shape| shape.0 == module) { named.remove(name) } else { named.get(name).cloned() };
+            let mut take =
+                |name: &str| if last.is_some_and(|shape| shape.0 == module) { named.remove(name) } else { named.get(name).cloned() };
             let pair = match (take(&names.0), take(&names.1)) {
                 (None, None) => continue,
                 (Some(a), Some(b)) => LoraPair { a, b },
@@ -295,7 +296,8 @@ fn collect_pairs(
             };
             let rank = of_pattern(&settings.rank_pattern, &path)?.unwrap_or(settings.r);
             let alpha = of_pattern(&settings.alpha_pattern, &path)?.unwrap_or(settings.lora_alpha);
-            let whole: usize = decoder.linear_shapes().iter().filter(|shape| same_matrix(decoder, (layer, module), shape.0)).map(|shape| shape.1).sum();
+            let whole: usize =
+                decoder.linear_shapes().iter().filter(|shape| same_matrix(decoder, (layer, module), shape.0)).map(|shape| shape.1).sum();
             expect_shape(&names.0, &pair.a, [rank, input])?;
             expect_shape(&names.1, &pair.b, [if rows.is_some() { whole } else { out }, rank])?;
             // One scale is kept for all: where a pattern sets another, the difference goes into `B`.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::civil::Date;
+use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
 use serde::Serialize;
 
@@ -62,8 +63,8 @@ impl ChatTemplate {
     pub fn new(source: &ChatSource, today: Date) -> Result<Self, ModelError> {
         let mut environment = Environment::new();
         // As transformers sets up Jinja.
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        environment
+            .set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().expect("the delimiters are Jinja's own"));
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -85,8 +86,11 @@ impl ChatTemplate {
     /// [`ModelError::Chat`] with what the template raises.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, ModelError> {
         let template = self.environment.get_template("chat").expect("added in new");
-        let own = context! { messages, add_generation_prompt, tools => (), documents => () };
-        template.render(context! { ..own, ..Value::from_serialize(&self.tokens) }).map_err(|error| failed(&error))
+        let turn = |turn: &Message| context! { role => turn.role, content => turn.content };
+        let messages: Vec<Value> = messages.iter().map(turn).collect();
+        let own = context! { messages => Value::from(messages.as_slice()), add_generation_prompt, tools => (), documents => () };
+        let named = Value::from_pairs(self.tokens.iter().map(|(name, token)| (name.as_str(), token.as_str())));
+        template.render(context! { ..own, ..named }).map_err(|error| failed(&error))
     }
 }
 
@@ -98,7 +102,8 @@ impl Chat {
 
     /// The conversation of a prompt, and of its answer.
     pub fn messages<'a>(&'a self, user: &'a str, answer: Option<&'a str>) -> Vec<Message<'a>> {
-        let turns = [(!self.system.is_empty()).then_some(("system", self.system.as_str())), Some(("user", user)), answer.map(|a| ("assistant", a))];
+        let turns =
+            [(!self.system.is_empty()).then_some(("system", self.system.as_str())), Some(("user", user)), answer.map(|a| ("assistant", a))];
         turns.into_iter().flatten().map(|(role, content)| Message { role, content }).collect()
     }
 

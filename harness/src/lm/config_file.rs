@@ -121,7 +121,8 @@ pub fn parse(text: &[u8], path: &str) -> Result<ConfigFile, ModelError> {
     let architecture = architecture(&value, path)?;
     let raw: Raw = serde_json::from_value(value).map_err(|error| problem(error.to_string()))?;
     refuse_uncomputed(&raw).map_err(problem)?;
-    let sliding_window = raw.sliding_window.filter(|_| raw.use_sliding_window.unwrap_or(matches!(architecture, "MistralForCausalLM" | "Phi3ForCausalLM")));
+    let sliding_window =
+        raw.sliding_window.filter(|_| raw.use_sliding_window.unwrap_or(matches!(architecture, "MistralForCausalLM" | "Phi3ForCausalLM")));
     let decoder = raw.decoder(architecture).map_err(problem)?;
     validate(&decoder).map_err(problem)?;
     if sliding_window == Some(0) {
@@ -199,7 +200,11 @@ impl Raw {
         if let Some(listed) = &self.no_rope_layers {
             let whole = listed.len() == layers;
             let unrotated = listed.iter().enumerate().filter(|(_, rotates)| **rotates == 0).map(|(layer, _)| layer);
-            return if whole { Ok(unrotated.collect()) } else { Err(format!("`no_rope_layers` has {} entries for {layers} layers", listed.len())) };
+            return if whole {
+                Ok(unrotated.collect())
+            } else {
+                Err(format!("`no_rope_layers` has {} entries for {layers} layers", listed.len()))
+            };
         }
         match self.no_rope_layer_interval.unwrap_or(4) {
             0 => Err("`no_rope_layer_interval` is 0".into()),
@@ -211,7 +216,8 @@ impl Raw {
 impl Rope {
     fn scaling(&self) -> Result<Option<RopeScaling>, String> {
         let kind = self.rope_type.as_deref();
-        let need = |value: Option<f64>, name: &str| value.ok_or_else(|| format!("rope scaling `{}` lacks `{name}`", kind.unwrap_or_default()));
+        let need =
+            |value: Option<f64>, name: &str| value.ok_or_else(|| format!("rope scaling `{}` lacks `{name}`", kind.unwrap_or_default()));
         match kind {
             None | Some("default") => Ok(None),
             Some("linear") => Ok(Some(RopeScaling::Linear { factor: need(self.factor, "factor")? })),

@@ -121,7 +121,8 @@ impl Decoder {
             let apply = |module: Module, input: &Tensor| layer.apply(index, module, input, adapter);
             let eps = self.config.rms_norm_eps;
             let (q_norm, k_norm) = layer.qk_norm.as_ref().map(|(q, k)| ((q, eps), (k, eps))).unzip();
-            let (heads, kv_heads, rotation) = (self.config.num_attention_heads, self.config.num_key_value_heads, self.config.rotates(index).then_some((&cos, &sin)));
+            let (heads, kv_heads, rotation) =
+                (self.config.num_attention_heads, self.config.num_key_value_heads, self.config.rotates(index).then_some((&cos, &sin)));
             let query = ops::split_heads(&apply(Module::Q, &normed)?, heads, q_norm, rotation)?;
             let mut key = ops::split_heads(&apply(Module::K, &normed)?, kv_heads, k_norm, rotation)?;
             let mut value = ops::split_heads(&apply(Module::V, &normed)?, kv_heads, None, None)?;

@@ -125,7 +125,8 @@ pub fn fetch(name: &HubName, settings: &HubSettings) -> Result<Snapshot, ModelEr
 fn cached(name: &HubName, settings: &HubSettings) -> Option<Snapshot> {
     let cache = Cache::new(settings.cache.clone());
     let repository = settings.cache.join(name.repo("main").folder_name());
-    let commit = fs::read_to_string(repository.join("refs").join(&name.revision)).map_or_else(|_| name.revision.clone(), |text| text.trim().to_owned());
+    let commit = fs::read_to_string(repository.join("refs").join(&name.revision))
+        .map_or_else(|_| name.revision.clone(), |text| text.trim().to_owned());
     let folder = cache.repo(name.repo(&name.revision)).pointer_path(&commit);
     let whole = match &name.file {
         Some(file) => folder.join(file).is_file(),
@@ -144,7 +145,9 @@ fn is_commit(text: &str) -> bool {
 
 fn is_whole(folder: &Path) -> bool {
     let has = |file: &str| folder.join(file).is_file();
-    has("config.json") && has("tokenizer.json") && (has(WEIGHTS) || shards(folder).is_ok_and(|shards| shards.iter().all(|shard| has(shard))))
+    has("config.json")
+        && has("tokenizer.json")
+        && (has(WEIGHTS) || shards(folder).is_ok_and(|shards| shards.iter().all(|shard| has(shard))))
 }
 
 /// Names of the shards that the index in a folder lists.
@@ -176,12 +179,14 @@ impl Trouble {
         let ApiError::RequestError(request) = error else { return Self::Other(format!("cannot be fetched from {endpoint}: {error}")) };
         match request.as_ref() {
             ureq::Error::StatusCode(401 | 403) => {
-                let why = if settings.token.is_some() { "the token in `HF_TOKEN` does not open it" } else { "it asks for a token: set `HF_TOKEN`" };
+                let why = if settings.token.is_some() {
+                    "the token in `HF_TOKEN` does not open it"
+                } else {
+                    "it asks for a token: set `HF_TOKEN`"
+                };
                 Self::Other(format!("{endpoint} refuses it: {why}"))
             }
-            ureq::Error::StatusCode(404) => {
-                Self::Other(format!("{endpoint} has no such repository, revision `{}` or file", name.revision))
-            }
+            ureq::Error::StatusCode(404) => Self::Other(format!("{endpoint} has no such repository, revision `{}` or file", name.revision)),
             ureq::Error::StatusCode(status @ 400..500) => Self::Other(format!("{endpoint} answers {status}")),
             ureq::Error::StatusCode(status) => Self::Unreachable(format!("{endpoint} answers {status}")),
             other => Self::Unreachable(format!("{endpoint} cannot be reached: {other}")),
@@ -193,16 +198,20 @@ fn download(name: &HubName, settings: &HubSettings) -> Result<Snapshot, Trouble>
     let trouble = |error: ApiError| Trouble::new(&error, name, settings);
     let cache = Cache::new(settings.cache.clone());
     let builder = ApiBuilder::from_cache(cache.clone()).with_endpoint(settings.endpoint.clone()).with_token(settings.token.clone());
-    let api: Api = builder.with_progress(false).with_retries(3).with_user_agent("ragft", env!("CARGO_PKG_VERSION")).build().map_err(trouble)?;
+    let api: Api =
+        builder.with_progress(false).with_retries(3).with_user_agent("ragft", env!("CARGO_PKG_VERSION")).build().map_err(trouble)?;
     let info = api.repo(name.repo(&name.revision)).info().map_err(trouble)?;
     if !is_commit(&info.sha) {
         return Err(Trouble::Other(format!("{} gives no commit for revision `{}`", settings.endpoint, name.revision)));
+    }
+    let folder = cache.repo(name.repo(&info.sha)).pointer_path(&info.sha);
+    if !folder.is_dir() {
+        tracing::warn!("`{}` is fetched from {} at commit {}", name.text, settings.endpoint, info.sha);
     }
     // From here on the commit is asked for, so that files of two commits are never mixed.
     let pinned = api.repo(name.repo(&info.sha));
     let get = |file: &str| pinned.get(file).map_err(trouble);
     let has = |file: &str| info.siblings.iter().any(|sibling| sibling.rfilename == file);
-    let folder = cache.repo(name.repo(&info.sha)).pointer_path(&info.sha);
     if let Some(file) = &name.file {
         get(file)?;
     } else {

@@ -14,8 +14,7 @@ use super::lora::{LoraPair, LoraWeights};
 use super::*;
 use crate::diagnostic::Hint as _;
 
-pub(super) const NAMES: [&str; 8] =
-    ["llama-gqa-tied", "llama-untied-bias", "mistral", "qwen2", "qwen3", "llama-linear", "smollm3", "phi3"];
+pub(super) const NAMES: [&str; 8] = ["llama-gqa-tied", "llama-untied-bias", "mistral", "qwen2", "qwen3", "llama-linear", "smollm3", "phi3"];
 const TOLERANCE: f32 = 1e-4;
 
 #[derive(Deserialize)]

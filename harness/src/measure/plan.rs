@@ -140,8 +140,8 @@ impl RunPlan {
             retrieval::check_embedder(&anchored(&spec.retrieval.embedder, base_dir)).map_err(retrieval_error)?;
         }
         let base_dir = base_dir.to_owned();
-        let run_id = String::new();
-        let mut plan = Self { spec, base_dir, dataset, template, chat, chat_checked: 0, model, device, context_length, hashes, run_id };
+        let mut plan =
+            Self { spec, base_dir, dataset, template, chat, chat_checked: 0, model, device, context_length, hashes, run_id: String::new() };
         plan.check_needs()?;
         plan.check_adapters()?;
         plan.check_prompts()?;
@@ -446,7 +446,11 @@ fn window(spec: &RunSpec, model: &ModelSource) -> Result<usize, PlanError> {
     let asked = spec.model.max_context;
     let problem = |key: &str, message: String| SpecError::Problems(vec![SpecProblem { key: key.into(), line: None, message }]).into();
     if asked > own {
-        let why = if model.sliding_window().is_some() { " (the width of its sliding window; attention beyond it is not computed here)" } else { "" };
+        let why = if model.sliding_window().is_some() {
+            " (the width of its sliding window; attention beyond it is not computed here)"
+        } else {
+            ""
+        };
         return Err(problem("model.max_context", format!("is {asked}, and the model's own context is {own}{why}")));
     }
     let window = if asked == 0 { own } else { asked };
@@ -472,7 +476,17 @@ fn as_json(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
     }
     let mut leaves = BTreeMap::new();
     walk("", serde_json::to_value(spec).expect("a spec is plain data"), &mut leaves);
-    for path in ["name", "dataset.path", "dataset.documents", "dataset.train", "model.path", "model.tokenizer", "finetune.adapter", "hybrid.adapter", "retrieval.embedder"] {
+    for path in [
+        "name",
+        "dataset.path",
+        "dataset.documents",
+        "dataset.train",
+        "model.path",
+        "model.tokenizer",
+        "finetune.adapter",
+        "hybrid.adapter",
+        "retrieval.embedder",
+    ] {
         leaves.remove(path);
     }
     if let Some(chat) = leaves.get_mut("prompt.chat").filter(|chat| *chat != "auto") {

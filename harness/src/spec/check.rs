@@ -89,7 +89,9 @@ fn check_finetune(spec: &RunSpec, checker: &mut Checker) {
     for (adapter, key) in [(&finetune.adapter, "finetune.adapter"), (&spec.hybrid.adapter, "hybrid.adapter")] {
         let given = !adapter.as_os_str().is_empty();
         checker.require(!given || finetune.method == FinetuneMethod::Lora, key, || "is given, and `finetune.method` is not lora".into());
-        checker.require(!given || spec.seeds.len() == 1, key, || "is given: one adapter has one training seed, and `seeds` has several".into());
+        checker.require(!given || spec.seeds.len() == 1, key, || {
+            "is given: one adapter has one training seed, and `seeds` has several".into()
+        });
     }
     checker.require(!finetune.target_modules.is_empty(), "finetune.target_modules", || "is empty, expected at least one module".into());
     checker.require(finetune.epochs > 0.0 && finetune.epochs.is_finite(), "finetune.epochs", || {

@@ -65,7 +65,10 @@ fn a_template_with_another_prompt_in_training_is_refused_before_anything_runs() 
     sandbox.write("uneven.jinja", "{{ '?' if add_generation_prompt else '!' }}{% for m in messages %}{{ m.content }}{% endfor %}");
     let refused = sandbox.run(2, &run("r", &["--set", "prompt.chat=uneven.jinja"])).err;
     assert!(refused.contains("token 1 is `?` when answering and `!` in training"), "{refused}");
-    sandbox.write("strict.jinja", "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}{{ messages[0].content }}");
+    sandbox.write(
+        "strict.jinja",
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}{{ messages[0].content }}",
+    );
     let refused = sandbox.run(2, &run("r", &["--set", "prompt.chat=strict.jinja", "--set", "prompt.system=Be brief"])).err;
     assert!(refused.contains("no system here") && refused.contains("prompt.system"), "{refused}");
     let refused = sandbox.run(2, &run("r", &["--set", "prompt.chat=absent.jinja"])).err;
@@ -85,7 +88,8 @@ fn an_adapter_comes_back_by_its_path_and_nothing_is_trained() {
     assert_eq!(manifest["training"].as_array().unwrap().len(), 0);
     assert!(manifest["caveats"].to_string().contains("the adapter of finetuned was given"), "{}", manifest["caveats"]);
     sandbox.run(0, &["verify", "given", "--questions", "4", "--quiet"]);
-    let wrong = [&variants[..], &["--set", &format!("finetune.adapter={}", fixture("adapters/plain").display())]].concat();
+    let other = format!("finetune.adapter={}", fixture("adapters/plain").display());
+    let wrong = [&variants[..], &["--set", &other]].concat();
     let refused = sandbox.run(2, &run("wrong", &wrong)).err;
     assert!(refused.contains("`finetune.adapter`") && refused.contains("shape"), "{refused}");
     let many = [&given[..], &["--set", "seeds=[1,2]"]].concat();
@@ -120,7 +124,12 @@ fn exported_sets_hold_the_same_rows_in_three_forms() {
         assert!(answer > 4 && labels[answer..] == ids[answer..], "{labels:?}");
         assert!(folder.join("train.py").is_file() && folder.join("base/model.safetensors").is_file());
     }
-    assert!(sandbox.run(2, &["finetune", "export", "-o", "none", "--set", "variants=[\"rag\"]"]).err.contains("no variant of the spec is tuned"));
+    assert!(
+        sandbox
+            .run(2, &["finetune", "export", "-o", "none", "--set", "variants=[\"rag\"]"])
+            .err
+            .contains("no variant of the spec is tuned")
+    );
 }
 
 /// Opt-in: `RAGFT_PYTHON` names a Python with torch, transformers and peft.

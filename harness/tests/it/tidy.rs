@@ -95,7 +95,7 @@ fn fenced_crates_stay_behind_their_fences() {
 /// Work that stays in main memory whatever `model.device` says, or that decides on the device.
 const ON_THE_CPU: &[&str] = &[
     "lm/device.rs",
-    "lm/gguf/mod.rs",
+    "lm/gguf/",
     "lm/local.rs",
     "lm/device_tests.rs",
     "lm/tests.rs",

@@ -253,9 +253,12 @@ mod tests {
 
     #[test]
     fn adapter_gradients_equal_those_of_autograd() {
-        for (config, modules) in
-            shapes().into_iter().zip([&Module::ALL[..], &[Module::K, Module::Down], &[Module::Q, Module::O, Module::Up], &[Module::Q, Module::K, Module::V]])
-        {
+        for (config, modules) in shapes().into_iter().zip([
+            &Module::ALL[..],
+            &[Module::K, Module::Down],
+            &[Module::Q, Module::O, Module::Up],
+            &[Module::Q, Module::K, Module::V],
+        ]) {
             let base = testing::decoder(config, 3);
             let settings = LoraConfig { rank: 3, alpha: 6.0, dropout: 0.0, rank_stabilised: false, target_modules: modules.to_vec() };
             let (adapter, parameters) = lora::fresh(&base.config, &settings, 5, &Device::Cpu).unwrap();

@@ -48,7 +48,8 @@ impl GgufFile {
         let label = path.display().to_string();
         let failed = |problem: String| ModelError::Weights { path: label.clone(), problem };
         let (mut reader, length) = open(path)?;
-        let content = Content::read(&mut reader).map_err(|error| failed(format!("not a GGUF file that can be read: {}", first_line(&error))))?;
+        let content =
+            Content::read(&mut reader).map_err(|error| failed(format!("not a GGUF file that can be read: {}", first_line(&error))))?;
         let header = Header { content: &content, path: &label };
         let mut config = header.config()?;
         if content.tensor_infos.contains_key(header::ROPE_DIVISORS) {

@@ -145,8 +145,7 @@ fn write(path: &Path, architecture: &str, config: &DecoderConfig, tensors: &[(St
         ("attention.head_count_kv", whole(config.num_key_value_heads)),
         ("attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
     ];
-    let mut metadata: Vec<(String, Value)> =
-        entries.into_iter().map(|(name, value)| (format!("{architecture}.{name}"), value)).collect();
+    let mut metadata: Vec<(String, Value)> = entries.into_iter().map(|(name, value)| (format!("{architecture}.{name}"), value)).collect();
     metadata.push(("general.architecture".into(), Value::String(architecture.into())));
     let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(name, value)| (name.as_str(), value)).collect();
     let names: Vec<String> = tensors.iter().map(|(name, _)| header::stored_name(name)).collect();
