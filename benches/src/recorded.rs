@@ -130,10 +130,10 @@ fn timed(run_id: &str, variant: VariantKind, answer: &str, sample: &Sample, rng:
     let mut row = answered(run_id, variant, answer, sample, rng);
     let mut ns = |milliseconds: f64| (milliseconds * 1e6 * (0.2 * rng.normal()).exp()) as u64;
     let (search, prefill) = if row.hits.is_empty() { (0, ns(4.0)) } else { (ns(0.2), ns(20.0)) };
-    row.stage_ns = StageNs { embed: search / 2, search: search / 2, prompt: ns(0.2), prefill, decode: ns(8.0) };
+    row.stage_ns = StageNs { embed: search / 2, search: search / 2, prompt: ns(0.2), prefill, decode: ns(8.0), ..StageNs::default() };
     row.phase = Phase::Latency;
     row.scores = BTreeMap::new();
-    row.ttft_ns = row.stage_ns.embed + row.stage_ns.search + row.stage_ns.prompt + row.stage_ns.prefill;
+    row.ttft_ns = row.stage_ns.ttft();
     row.e2e_ns = row.ttft_ns + row.stage_ns.decode;
     row
 }

@@ -31,7 +31,8 @@ pub fn read(path: &Path) -> Result<String, Failure> {
 
 /// Paths given on the command line start where the command is called, not at the spec.
 pub fn anchored(overrides: &[Override]) -> Vec<Override> {
-    const PATHS: [&str; 5] = ["dataset.path", "dataset.documents", "dataset.train", "model.path", "retrieval.embedder"];
+    const PATHS: [&str; 6] =
+        ["dataset.path", "dataset.documents", "dataset.train", "model.path", "retrieval.embedder", "retrieval.rerank.model"];
     let anchor = |entry: &Override| {
         let mut entry = entry.clone();
         if let (true, toml::Value::String(text)) = (PATHS.contains(&entry.key.as_str()), &entry.value)

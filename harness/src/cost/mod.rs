@@ -211,6 +211,17 @@ impl Entry<'_> {
         self.counted(phase, "index_bytes", "bytes", index.bytes as f64);
         self.priced(phase, "index_compute_money", self.machine_money(seconds));
         self.priced(phase, "index_storage_money", self.storage_money(index.bytes as f64));
+        if let Some(lexical) = &index.lexical {
+            self.measured(phase, "lexical_seconds", lexical.seconds);
+            self.counted(phase, "lexical_bytes", "bytes", lexical.bytes as f64);
+            self.priced(phase, "lexical_compute_money", self.machine_money(lexical.seconds));
+            self.priced(phase, "lexical_storage_money", self.storage_money(lexical.bytes as f64));
+        }
+        if let Some(reranker) = &index.reranker {
+            self.measured(phase, "reranker_load_seconds", reranker.load_seconds);
+            self.counted(phase, "reranker_bytes", "bytes", reranker.bytes as f64);
+            self.priced(phase, "reranker_load_money", self.machine_money(reranker.load_seconds));
+        }
     }
 
     fn setup_training(&mut self) {
@@ -259,7 +270,8 @@ impl Entry<'_> {
         }
         if let Some(index) = self.index() {
             let documents = self.tables.manifest().dataset.documents.max(1) as f64;
-            let seconds = (index.embed_seconds + index.build_seconds) / documents;
+            let words = index.lexical.as_ref().map_or(0.0, |lexical| lexical.seconds);
+            let seconds = (index.embed_seconds + index.build_seconds + words) / documents;
             self.counted(phase, "index_tokens", "tokens", index.embed_tokens as f64 / documents);
             self.counted(phase, "index_flops", "flops", (index.embed_flops + index.build_flops) / documents);
             self.measured(phase, "index_seconds", seconds);

@@ -138,7 +138,10 @@ impl<'a> Nearest<'a> {
         let mut of = BTreeMap::new();
         let has_labels = plan.spec.finetune.examples.has_labels() && !plan.dataset.train.is_empty();
         if let Some(retriever) = bench.retriever.filter(|_| has_labels && plan.spec.variants.iter().any(|variant| variant.is_tuned())) {
-            let embed = |texts: Vec<&str>| retriever.embedder().embed(&texts).map_err(RunError::retrieval);
+            let embed = |texts: Vec<&str>| -> Result<Vec<Vec<f32>>, RunError> {
+                let embeddings = retriever.embedder().queries(&texts).map_err(RunError::retrieval)?;
+                Ok(embeddings.into_iter().map(|embedding| embedding.vector).collect())
+            };
             let train = embed(plan.dataset.train.iter().map(|sample| sample.question.as_str()).collect())?;
             let asked = embed(chosen.iter().map(|&index| plan.dataset.test[index].question.as_str()).collect())?;
             for (&index, question) in chosen.iter().zip(&asked) {

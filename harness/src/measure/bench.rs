@@ -129,6 +129,7 @@ impl<'a> Bench<'a> {
         let mut query = self.query_with(&self.plan.dataset.test[index].question, self.picks(variant, index))?;
         if variant.context() == ContextSource::Retrieved {
             query.exact = self.retrieved[index].exact.iter().map(|hit| hit.chunk).collect();
+            query.dense_recall = self.retrieved[index].dense_recall;
         }
         Ok(query)
     }

@@ -103,8 +103,7 @@ fn time(bench: &Bench, turn: Turn, counts: &BTreeMap<(String, String), usize>) -
             let mut row = context.answered(sample, &query, &generation, flops);
             // A replayed answer is as long as the first one and is not scored again.
             row.scores.clear();
-            let ttft_ns = stage_ns.embed + stage_ns.search + stage_ns.prompt + stage_ns.prefill;
-            JournalRow { stage_ns, ttft_ns, e2e_ns, ..row }
+            JournalRow { stage_ns, ttft_ns: stage_ns.ttft(), e2e_ns, ..row }
         }
         Err(error) => context.failed(sample, error),
     }
@@ -122,6 +121,8 @@ fn timed_answer(bench: &Bench, turn: Turn, count: usize) -> Result<Timed, String
             let found = retriever.search(&sample.question, bench.plan.spec.retrieval.top_k, false).map_err(|error| chain(&error))?;
             stage_ns.embed = found.embed_ns;
             stage_ns.search = found.search_ns;
+            stage_ns.lexical = found.lexical_ns;
+            stage_ns.rerank = found.rerank_ns;
             picks_of(&found)
         }
         _ => bench.picks(turn.variant, turn.sample),

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::source::ModelSource;
+use crate::clock::Stopwatch;
 use crate::dataset::{self, Dataset, DatasetError, Sample};
 use crate::diagnostic::{Blame, Hint};
 use crate::lm::LocalModel;
 use crate::lm::tokenizer::Tokenizer;
 use crate::lm::{ComputeDevice, DeviceError, ModelError};
-use crate::retrieval::{self, RetrievalError};
+use crate::retrieval::{self, CrossEncoder, RetrievalEmbedder, RetrievalError, SearchModels};
 use crate::spec::{self, ContextSource, RunSpec, SpecError, SpecProblem, TrainContext, VariantKind};
 use crate::variant::prompt::{PromptError, PromptTemplate};
 
@@ -120,7 +121,7 @@ impl RunPlan {
             ("prompt".to_owned(), blake3::hash(spec.prompt.template.as_bytes()).to_hex().to_string()),
         ]);
         if spec.retrieves() {
-            retrieval::check_embedder(&anchored(&spec.retrieval.embedder, base_dir)).map_err(retrieval_error)?;
+            check_search_models(&spec, base_dir).map_err(retrieval_error)?;
         }
         let base_dir = base_dir.to_owned();
         let mut plan = Self { spec, base_dir, dataset, template, model, device, context_length, hashes, run_id: String::new() };
@@ -129,8 +130,10 @@ impl RunPlan {
         plan.check_corpus()?;
         // The embedder's hash needs its weights, so it comes after everything that can be wrong without them.
         if plan.spec.retrieves() {
-            let embedder = retrieval::load_embedder(&plan.embedder_path()).map_err(retrieval_error)?;
-            plan.hashes.insert("embedder".to_owned(), embedder.hash().to_owned());
+            let models = plan.load_search_models().map_err(retrieval_error)?;
+            retrieval::check_store(&plan.spec.retrieval, models.embedder.dimension()).map_err(retrieval_error)?;
+            plan.hashes.insert("embedder".to_owned(), models.embedder.hash().to_owned());
+            plan.hashes.extend(models.reranker.map(|(reranker, _)| ("reranker".to_owned(), reranker.hash().to_owned())));
         }
         plan.run_id = run_id(&plan.spec, &plan.hashes);
         Ok(plan)
@@ -144,6 +147,21 @@ impl RunPlan {
     /// Folder of the embedder, or `builtin`.
     pub fn embedder_path(&self) -> PathBuf {
         anchored(&self.spec.retrieval.embedder, &self.base_dir)
+    }
+
+    /// Loads the embedder, and the reranker if the spec names one.
+    ///
+    /// # Errors
+    /// Of their folders.
+    pub fn load_search_models(&self) -> Result<SearchModels, RetrievalError> {
+        let embedder = RetrievalEmbedder::load(&self.embedder_path(), &self.spec.retrieval.embedding)?;
+        let load = |path: &Path| {
+            let watch = Stopwatch::start();
+            let reranker = CrossEncoder::load(&self.base_dir.join(path))?;
+            Ok((reranker, watch.elapsed().as_secs_f64()))
+        };
+        let reranker = self.spec.retrieval.reranker().map(load).transpose()?;
+        Ok(SearchModels { embedder, reranker })
     }
 
     /// Loads the model onto the plan's device, to answer with weights of the type that the spec names.
@@ -254,7 +272,7 @@ impl RunPlan {
     /// What is not as it was when the folder's run began; empty when the run can go on.
     pub fn differences(&self, manifest: &crate::store::manifest::Manifest) -> Vec<String> {
         let mut found = Vec::new();
-        let (was, is) = (as_json(&manifest.spec), as_json(&self.spec));
+        let (was, is) = (leaves(&manifest.spec), leaves(&self.spec));
         for (key, value) in &is {
             if was.get(key) != Some(value) {
                 found.push(format!("`{key}` was {}, is {value}", was.get(key).map_or("not there".to_owned(), ToString::to_string)));
@@ -324,6 +342,14 @@ fn anchored(path: &Path, base_dir: &Path) -> PathBuf {
     if path == Path::new(retrieval::BUILTIN) { path.to_owned() } else { base_dir.join(path) }
 }
 
+/// What can be found wrong with embedder and reranker without their weights.
+fn check_search_models(spec: &RunSpec, base_dir: &Path) -> Result<(), RetrievalError> {
+    let embedder = anchored(&spec.retrieval.embedder, base_dir);
+    retrieval::check_embedder(&embedder)?;
+    retrieval::prefixes(&embedder, &spec.retrieval.embedding)?;
+    spec.retrieval.reranker().map_or(Ok(()), |path| retrieval::check_reranker(&base_dir.join(path)))
+}
+
 fn load_dataset(spec: &RunSpec, base_dir: &Path) -> Result<Dataset, PlanError> {
     let seed = spec.seeds[0];
     dataset::load(&spec.dataset, seed, base_dir)
@@ -343,8 +369,26 @@ fn window(spec: &RunSpec, own: usize) -> Result<usize, PlanError> {
     Ok(window)
 }
 
-/// Leaves of the spec by dotted path, paths left out: what stands at them is known by its hash.
-fn as_json(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
+/// Sections that are younger than the first recorded runs. What stands in them at its default leaves no trace in the run's hash, so a plan of
+/// before them has the hash that it had.
+const YOUNGER: [&str; 4] = ["retrieval.search.", "retrieval.bm25.", "retrieval.embedding.", "retrieval.rerank."];
+
+/// What the run's hash covers of a spec.
+fn hashed_leaves(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
+    let defaults = leaves(&spec::read("", &[]).expect("the defaults are a spec"));
+    let mut leaves = leaves(spec);
+    leaves.retain(|key, value| {
+        let is_young = YOUNGER.iter().any(|section| key.starts_with(section)) || key == STORE;
+        !is_young || defaults.get(key) != Some(value)
+    });
+    leaves
+}
+
+const STORE: &str = "retrieval.store";
+
+/// Leaves of the spec by dotted path, paths left out: what stands at them is known by its hash. Of a store of vectors counts what it is, not
+/// where.
+fn leaves(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
     fn walk(prefix: &str, value: serde_json::Value, out: &mut BTreeMap<String, serde_json::Value>) {
         match value {
             serde_json::Value::Object(map) => {
@@ -359,13 +403,17 @@ fn as_json(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
     }
     let mut leaves = BTreeMap::new();
     walk("", serde_json::to_value(spec).expect("a spec is plain data"), &mut leaves);
-    for path in ["name", "dataset.path", "dataset.documents", "dataset.train", "model.path", "retrieval.embedder"] {
+    for path in ["name", "dataset.path", "dataset.documents", "dataset.train", "model.path", "retrieval.embedder", "retrieval.rerank.model"]
+    {
         leaves.remove(path);
+    }
+    if !spec.retrieval.store.is_memory() {
+        leaves.insert(STORE.to_owned(), "postgres".into());
     }
     leaves
 }
 
 fn run_id(spec: &RunSpec, hashes: &BTreeMap<String, String>) -> String {
-    let text = serde_json::to_string(&(as_json(spec), hashes)).expect("plain data");
+    let text = serde_json::to_string(&(hashed_leaves(spec), hashes)).expect("plain data");
     blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
 }

@@ -16,7 +16,7 @@ use crate::diagnostic::{Blame, Hint};
 use crate::finetune::{TrainingError, TunedWeights};
 use crate::lm::ModelError;
 use crate::lm::local::LocalModel;
-use crate::retrieval::{self, IndexFigures, RetrievalError, Retriever};
+use crate::retrieval::{IndexFigures, RetrievalError, Retriever};
 use crate::spec::{DeviceName, VariantKind};
 use crate::store::journal::Journal;
 use crate::store::manifest::{DatasetRecord, Manifest, ModelRecord, PhaseRecord};
@@ -272,9 +272,9 @@ pub(super) fn build_index(plan: &RunPlan, listener: &mut Listener) -> Result<(Re
     let documents = &plan.dataset.documents;
     listener(RunEvent::Phase { name: "index", detail: &plan.dataset.info.name, total: documents.len() as u64, unit: "documents" });
     let cpu = counters::cpu_seconds();
-    let embedder = retrieval::load_embedder(&plan.embedder_path()).map_err(RunError::retrieval)?;
+    let models = plan.load_search_models().map_err(RunError::retrieval)?;
     let count = |text: &str| plan.tokenizer().count(text).unwrap_or(usize::MAX);
-    let (retriever, figures) = Retriever::build(documents, &plan.spec.retrieval, embedder, &count).map_err(RunError::retrieval)?;
+    let (retriever, figures) = Retriever::build(documents, &plan.spec.retrieval, models, &count).map_err(RunError::retrieval)?;
     listener(RunEvent::Advance(documents.len() as u64));
     Ok((retriever, figures, counters::cpu_seconds() - cpu))
 }
@@ -352,6 +352,12 @@ fn caveats(plan: &RunPlan) -> Vec<String> {
     }
     if plan.spec.model.device == DeviceName::Auto {
         caveats.push(format!("`model.device = \"auto\"` took {}: times belong to that device", plan.device.label()));
+    }
+    if plan.spec.retrieves() && plan.spec.retrieval.search.method.is_dense() && !plan.spec.retrieval.store.is_memory() {
+        caveats.push(
+            "vectors are kept by a server whose index is never built the same way twice: passages, and the result hash, hold for this one index"
+                .into(),
+        );
     }
     if plan.dataset.test.len() < 100 {
         caveats.push(format!("{} test questions: only large differences can be seen", plan.dataset.test.len()));

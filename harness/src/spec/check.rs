@@ -1,7 +1,7 @@
 //! Values that parse but mean nothing, found before any file of the run is opened.
 
 use super::read::SpecProblem;
-use super::{DeviceName, Dtype, RunSpec, VariantKind};
+use super::{DeviceName, Dtype, RetrievalSpec, RunSpec, SearchMethod, VariantKind};
 
 struct Checker(Vec<SpecProblem>);
 
@@ -74,6 +74,25 @@ fn check_retrieval(spec: &RunSpec, checker: &mut Checker) {
     checker.require(retrieval.hnsw.ef_search >= retrieval.top_k, "retrieval.hnsw.ef_search", || {
         format!("is {}, expected at least top_k ({})", retrieval.hnsw.ef_search, retrieval.top_k)
     });
+    check_search(retrieval, checker);
+}
+
+fn check_search(retrieval: &RetrievalSpec, checker: &mut Checker) {
+    let (search, bm25, rerank) = (&retrieval.search, &retrieval.bm25, &retrieval.rerank);
+    let mut at_least_top_k = |value: usize, key: &str| {
+        checker.require(value >= retrieval.top_k, key, || format!("is {value}, expected at least top_k ({})", retrieval.top_k));
+    };
+    if search.method == SearchMethod::Hybrid {
+        at_least_top_k(search.candidates, "retrieval.search.candidates");
+    }
+    if retrieval.reranker().is_some() {
+        at_least_top_k(rerank.candidates, "retrieval.rerank.candidates");
+    }
+    checker.require(search.rrf_k >= 0.0 && search.rrf_k.is_finite(), "retrieval.search.rrf_k", || {
+        format!("is {}, expected 0 or more", search.rrf_k)
+    });
+    checker.require(bm25.k1 >= 0.0 && bm25.k1.is_finite(), "retrieval.bm25.k1", || format!("is {}, expected 0 or more", bm25.k1));
+    checker.within(bm25.b, 0.0, 1.0, "retrieval.bm25.b");
 }
 
 fn check_finetune(spec: &RunSpec, checker: &mut Checker) {

@@ -3,9 +3,10 @@
 mod check;
 mod device;
 mod read;
+mod store;
 pub mod variant;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::kernel::WeightForm;
 use schemars::JsonSchema;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use check::check;
 pub use device::DeviceName;
 pub use read::{Override, SpecError, SpecProblem, read, read_over, schema, with_defaults};
+pub use store::StoreAddress;
 pub use variant::{ContextSource, VariantKind};
 
 /// Every setting with its default and one line on why; parsed, so that it cannot drift.
@@ -96,7 +98,17 @@ section!(
 );
 section!(
     /// `[retrieval]`
-    RetrievalSpec { embedder: PathBuf, top_k: usize, chunk: ChunkSpec, hnsw: HnswSpec }
+    RetrievalSpec {
+        embedder: PathBuf,
+        top_k: usize,
+        store: StoreAddress,
+        chunk: ChunkSpec,
+        hnsw: HnswSpec,
+        search: SearchSpec,
+        bm25: Bm25Spec,
+        embedding: EmbeddingSpec,
+        rerank: RerankSpec,
+    }
 );
 section!(
     /// `[retrieval.chunk]`
@@ -105,6 +117,22 @@ section!(
 section!(
     /// `[retrieval.hnsw]`
     HnswSpec { m: usize, ef_construction: usize, ef_search: usize }
+);
+section!(
+    /// `[retrieval.search]`
+    SearchSpec { method: SearchMethod, candidates: usize, rrf_k: f64 }
+);
+section!(
+    /// `[retrieval.bm25]`
+    Bm25Spec { k1: f64, b: f64, stemmer: StemmerName }
+);
+section!(
+    /// `[retrieval.embedding]`
+    EmbeddingSpec { query_prefix: String, passage_prefix: String, dimensions: usize }
+);
+section!(
+    /// `[retrieval.rerank]`
+    RerankSpec { model: PathBuf, candidates: usize }
 );
 section!(
     /// `[finetune]`
@@ -198,6 +226,54 @@ impl Dtype {
             Self::Bf16 => "bf16",
             Self::Q8_0 => "q8_0",
         }
+    }
+}
+choice!(
+    /// `retrieval.search.method`
+    SearchMethod { Dense, Bm25, Hybrid }
+);
+choice!(
+    /// `retrieval.bm25.stemmer`: a language of the Snowball stemmers
+    StemmerName {
+        None,
+        Arabic,
+        Danish,
+        Dutch,
+        English,
+        Finnish,
+        French,
+        German,
+        Greek,
+        Hungarian,
+        Italian,
+        Norwegian,
+        Portuguese,
+        Romanian,
+        Russian,
+        Spanish,
+        Swedish,
+        Tamil,
+        Turkish,
+    }
+);
+
+impl SearchMethod {
+    /// Vectors are searched.
+    pub fn is_dense(self) -> bool {
+        self != Self::Bm25
+    }
+
+    /// Words are searched.
+    pub fn is_lexical(self) -> bool {
+        self != Self::Dense
+    }
+}
+
+impl RetrievalSpec {
+    /// The reranker's folder, if there is to be one.
+    pub fn reranker(&self) -> Option<&Path> {
+        let model = self.rerank.model.as_path();
+        (!model.as_os_str().is_empty()).then_some(model)
     }
 }
 choice!(

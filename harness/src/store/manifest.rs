@@ -136,6 +136,50 @@ pub struct IndexRecord {
     pub bytes: u64,
     /// Passages that no search from the entry point can reach.
     pub unreachable: usize,
+    /// The index of words, where words are searched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lexical: Option<LexicalRecord>,
+    /// The model that orders candidates anew, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reranker: Option<RerankerRecord>,
+    /// The server that keeps the vectors, if one does; `bytes` is then its own figure beside the texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreRecord>,
+}
+
+/// An index from words to passages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LexicalRecord {
+    /// Distinct words.
+    pub terms: usize,
+    /// Words by passage.
+    pub postings: u64,
+    /// Wall time of counting words.
+    pub seconds: f64,
+    /// In memory.
+    pub bytes: u64,
+}
+
+/// A reranker: it costs nothing per document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RerankerRecord {
+    /// Of the weight file.
+    pub bytes: u64,
+    /// Wall time of loading it.
+    pub load_seconds: f64,
+}
+
+/// Where vectors are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoreRecord {
+    /// The address, its password hidden.
+    pub address: String,
+    /// The server's own name and version.
+    pub server: String,
+    /// The table.
+    pub name: String,
+    /// An earlier run built it: times, tokens and operations are that run's.
+    pub reused: bool,
 }
 
 /// What one adapter cost.

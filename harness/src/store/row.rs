@@ -26,11 +26,12 @@ pub struct HitRow {
     pub chunk_id: String,
     /// From 1.
     pub rank: u32,
-    /// Cosine similarity; zero for passages that were given, not searched (`oracle`, `random`).
+    /// By what ranked it: cosine similarity, BM25, the fused sum of reciprocal ranks, or the reranker's score; zero for passages that were given,
+    /// not searched (`oracle`, `random`).
     pub score: f32,
     /// It fitted into the prompt.
     pub in_prompt: bool,
-    /// Exact search has it among its first `top_k`.
+    /// Exact search has it among its first `top_k`; absent where not vectors alone decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_exact: Option<bool>,
 }
@@ -42,12 +43,30 @@ pub struct StageNs {
     pub embed: u64,
     /// Searching the index.
     pub search: u64,
+    /// Searching by words, and fusing both lists.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lexical: u64,
+    /// Reading the candidates again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rerank: u64,
     /// Building and tokenizing the prompt.
     pub prompt: u64,
     /// Prompt to first token.
     pub prefill: u64,
     /// Later tokens.
     pub decode: u64,
+}
+
+impl StageNs {
+    /// From the question to the first token.
+    pub fn ttft(&self) -> u64 {
+        self.embed + self.search + self.lexical + self.rerank + self.prompt + self.prefill
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(nanoseconds: &u64) -> bool {
+    *nanoseconds == 0
 }
 
 /// What the explanation audit found about one answer; a line of `audit.jsonl`.

@@ -185,6 +185,8 @@ pub(super) fn predictions(data: &RunData) -> DataFrame {
         name::CONTEXT_CUT => row.context_cut,
         name::EMBED_NS => row.stage_ns.embed,
         name::SEARCH_NS => row.stage_ns.search,
+        name::LEXICAL_NS => row.stage_ns.lexical,
+        name::RERANK_NS => row.stage_ns.rerank,
         name::PROMPT_NS => row.stage_ns.prompt,
         name::PREFILL_NS => row.stage_ns.prefill,
         name::DECODE_NS => row.stage_ns.decode,

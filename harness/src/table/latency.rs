@@ -14,6 +14,10 @@ pub enum Stage {
     Embed,
     /// Searching the index.
     Search,
+    /// Searching by words, and fusing both lists.
+    Lexical,
+    /// Reading the candidates again.
+    Rerank,
     /// Building and tokenizing the prompt.
     Prompt,
     /// Prompt to first token.
@@ -28,15 +32,18 @@ pub enum Stage {
 
 impl Stage {
     /// In the order of tables.
-    pub const ALL: [Self; 7] = [Self::Embed, Self::Search, Self::Prompt, Self::Prefill, Self::Decode, Self::Ttft, Self::E2e];
+    pub const ALL: [Self; 9] =
+        [Self::Embed, Self::Search, Self::Lexical, Self::Rerank, Self::Prompt, Self::Prefill, Self::Decode, Self::Ttft, Self::E2e];
     /// The stages that add up to a query.
-    pub const PARTS: [Self; 5] = [Self::Embed, Self::Search, Self::Prompt, Self::Prefill, Self::Decode];
+    pub const PARTS: [Self; 7] = [Self::Embed, Self::Search, Self::Lexical, Self::Rerank, Self::Prompt, Self::Prefill, Self::Decode];
 
     /// Name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Embed => "embed",
             Self::Search => "search",
+            Self::Lexical => "lexical",
+            Self::Rerank => "rerank",
             Self::Prompt => "prompt",
             Self::Prefill => "prefill",
             Self::Decode => "decode",
@@ -50,6 +57,8 @@ impl Stage {
         match self {
             Self::Embed => row.stage_ns.embed,
             Self::Search => row.stage_ns.search,
+            Self::Lexical => row.stage_ns.lexical,
+            Self::Rerank => row.stage_ns.rerank,
             Self::Prompt => row.stage_ns.prompt,
             Self::Prefill => row.stage_ns.prefill,
             Self::Decode => row.stage_ns.decode,

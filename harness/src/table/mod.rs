@@ -236,6 +236,13 @@ impl Tables {
         self.ladder.iter().find(|row| row.variant == variant && row.step == step)?.count
     }
 
+    /// The parts of a query to show: those that only some ways of retrieving have, where a variant has them.
+    pub fn stages(&self) -> Vec<Stage> {
+        let is_shown =
+            |stage: &Stage| !matches!(stage, Stage::Lexical | Stage::Rerank) || self.latency.iter().any(|row| row.stage == *stage);
+        Stage::PARTS.into_iter().filter(is_shown).collect()
+    }
+
     /// One line of the latency table; nothing if it was not measured.
     pub fn latency_of(&self, variant: VariantKind, stage: Stage) -> Option<&LatencyRow> {
         self.latency.iter().find(|row| row.variant == variant && row.stage == stage)

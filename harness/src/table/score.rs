@@ -186,7 +186,11 @@ fn diagnostics<'a>(data: &'a RunData, variant: VariantKind) -> Vec<(String, OfRo
     let share = |is: bool| Some(f64::from(u8::from(is)));
     let mut list: Vec<(String, OfRow<'a>)> = Vec::new();
     if variant.context() == ContextSource::Retrieved {
-        list.push((format!("{ANN_RECALL}_at_{}", data.manifest.spec.retrieval.top_k), Box::new(ann_recall)));
+        let id = format!("{ANN_RECALL}_at_{}", data.manifest.spec.retrieval.top_k);
+        // Where lists were fused or reranked, rows carry the recall of the list of vectors themselves.
+        if data.metric_ids.find(&id).is_none() {
+            list.push((id, Box::new(ann_recall)));
+        }
     }
     if variant.context() != ContextSource::None {
         list.push((CONTEXT_CUT.to_owned(), Box::new(move |row| share(row.context_cut))));

@@ -147,6 +147,9 @@ pub(crate) fn manifest() -> Manifest {
             cpu_seconds: 0.5,
             bytes: 900_000,
             unreachable: 1,
+            lexical: None,
+            reranker: None,
+            store: None,
         }),
         noise: Vec::new(),
         calibration: Some(calibration((5, 5), (5, 5))),
@@ -257,10 +260,10 @@ fn time_one(fixture: &mut Fixture, variant: VariantKind, index: usize, rng: &mut
         prompt: ns(if has_context { 0.4 } else { 0.1 }),
         prefill: ns(if has_context { 21.0 } else { 4.0 }),
         decode: ns(if has_context { 9.0 } else { 7.0 }),
+        ..StageNs::default()
     };
-    let StageNs { embed, search, prompt, prefill, decode } = row.stage_ns;
-    row.ttft_ns = embed + search + prompt + prefill;
-    row.e2e_ns = row.ttft_ns + decode;
+    row.ttft_ns = row.stage_ns.ttft();
+    row.e2e_ns = row.ttft_ns + row.stage_ns.decode;
     fixture.rows.push(row);
 }
 

@@ -28,6 +28,9 @@ const FENCES: &[(&str, &[&str])] = &[
     ("candle_nn", &["lm", "finetune", "retrieval"]),
     ("candle_transformers", &["lm", "retrieval"]),
     ("hnsw_rs", &["retrieval/hnsw.rs"]),
+    ("postgres", &["retrieval/pgvector_store.rs"]),
+    ("pgvector", &["retrieval/pgvector_store.rs"]),
+    ("rust_stemmers", &["retrieval/words.rs"]),
     ("polars", &["table"]),
     ("plotters", &["report/plot"]),
 ];

@@ -39,6 +39,8 @@ pub fn stage_color(stage: Stage) -> Color {
     match stage {
         Stage::Embed => Color(68, 170, 153),
         Stage::Search => Color(17, 119, 51),
+        Stage::Lexical => Color(51, 34, 136),
+        Stage::Rerank => Color(170, 68, 153),
         Stage::Prompt => Color(221, 204, 119),
         Stage::Prefill => Color(204, 102, 119),
         _ => Color(136, 34, 85),

@@ -4,6 +4,7 @@ mod claims;
 mod examples;
 mod headline;
 mod losses;
+mod search;
 mod sections;
 
 use serde::Serialize;

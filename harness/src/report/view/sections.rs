@@ -2,7 +2,7 @@
 
 use super::claims::section_of;
 use super::headline::{in_questions, interval, pair};
-use super::{Entry, FigureRef, Grid, Place, Section, losses};
+use super::{Entry, FigureRef, Grid, Place, Section, losses, search};
 use crate::claim::ClaimCard;
 use crate::cost::{Currency, Ledger, TOTAL_FLOPS, TOTAL_MONEY, TOTAL_SECONDS};
 use crate::report::format;
@@ -248,20 +248,7 @@ fn retrieval(tables: &Tables) -> Option<Section> {
         rows: with_passages.iter().map(row).collect(),
         place: Place::Page,
     };
-    let mut paragraphs = vec![
-        "ANN recall is the share of passages from the index that exact search over the same vectors has too: what the index itself loses."
-            .to_owned(),
-    ];
-    if let Some(index) = &tables.manifest().index {
-        paragraphs.push(format!(
-            "The index holds {} passages as vectors of {} numbers in {}; {} of them cannot be reached by any search.",
-            format::count(index.chunks as f64),
-            index.dimension,
-            format::bytes(index.bytes as f64),
-            index.unreachable
-        ));
-    }
-    Some(section("retrieval", "Retrieval", false, paragraphs, vec![grid]))
+    Some(section("retrieval", "Retrieval", false, search::paragraphs(tables.manifest()), vec![grid]))
 }
 
 /// Times end to end, to the first token, and per stage.
@@ -297,9 +284,9 @@ fn stage_grid(tables: &Tables) -> Grid {
         let cell = |stage| {
             tables.latency_of(variant, stage).map_or_else(|| Entry::new("–"), |row| Entry::new(format::significant(row.mean.point, 3)))
         };
-        std::iter::once(Entry::new(variant.name())).chain(Stage::PARTS.map(cell)).collect()
+        std::iter::once(Entry::new(variant.name())).chain(tables.stages().into_iter().map(cell)).collect()
     };
-    let header = std::iter::once("variant").chain(Stage::PARTS.map(Stage::name)).map(str::to_owned).collect();
+    let header = std::iter::once("variant").chain(tables.stages().into_iter().map(Stage::name)).map(str::to_owned).collect();
     let caption = "Mean per stage, ms; – where the variant has no such stage".to_owned();
     Grid { caption, header, rows: timed.map(row).collect(), place: Place::Page }
 }
@@ -492,17 +479,7 @@ pub(super) fn facts(tables: &Tables) -> Vec<(String, String)> {
         ),
         ("device", manifest.machine.device.clone()),
         ("seeds", spec.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
-        (
-            "retrieval",
-            format!(
-                "{} passages per question, embedder {}, HNSW m {}, ef_construction {}, ef_search {}",
-                spec.retrieval.top_k,
-                spec.retrieval.embedder.display(),
-                spec.retrieval.hnsw.m,
-                spec.retrieval.hnsw.ef_construction,
-                spec.retrieval.hnsw.ef_search
-            ),
-        ),
+        ("retrieval", search::settings(&spec.retrieval)),
         ("decoding", format!("temperature {}, at most {} new tokens", spec.generation.temperature, spec.generation.max_new_tokens)),
     ];
     for phase in &manifest.phases {
