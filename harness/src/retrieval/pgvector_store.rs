@@ -309,3 +309,110 @@ fn message(error: &postgres::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::embed::RetrievalEmbedder;
+    use super::super::{Embedder, builtin};
+    use super::*;
+    use crate::diagnostic::Hint as _;
+    use crate::spec::HnswSpec;
+
+    const DEFAULTS: HnswSpec = HnswSpec { m: 16, ef_construction: 200, ef_search: 64 };
+
+    fn store(address: &str, ef_search: usize, depth: usize) -> PgStore {
+        PgStore::new(&address.to_owned().try_into().unwrap(), ef_search, depth)
+    }
+
+    #[track_caller]
+    fn refused(result: Result<(), RetrievalError>) -> (String, String) {
+        let error = result.unwrap_err();
+        (error.to_string(), error.hint().unwrap())
+    }
+
+    #[test]
+    fn a_server_that_is_gone_and_what_it_could_not_do_are_named_with_the_mend() {
+        let (problem, mend) = refused(store("postgres://me:s3cret@127.0.0.1:1/db", 64, 4).check(384));
+        assert!(
+            problem.starts_with("store `postgres://me:***@127.0.0.1:1/db` cannot connect: ") && problem.contains("refused"),
+            "{problem}"
+        );
+        assert!(mend.contains("server runs") && mend.contains("--resume"), "{mend}");
+        let (problem, mend) = refused(store("env:RAGFT_NO_SUCH_ADDRESS", 64, 4).check(384));
+        assert!(
+            problem.contains("`RAGFT_NO_SUCH_ADDRESS` is not set") && mend.contains("export RAGFT_NO_SUCH_ADDRESS="),
+            "{problem} {mend}"
+        );
+        let (problem, mend) = refused(store("postgres://host:port/db", 64, 4).check(384));
+        assert!(problem.contains("is not an address") && mend.contains("postgres://USER@HOST"), "{problem} {mend}");
+        let (problem, mend) = refused(store("postgres://127.0.0.1:1/db", 64, 4).check(2001));
+        assert!(
+            problem.contains("at most 2000 components, the embedder's have 2001") && mend.contains("embedding.dimensions"),
+            "{problem}"
+        );
+        let (problem, mend) = refused(store("postgres://127.0.0.1:1/db", 64, 1001).check(384));
+        assert!(problem.contains("ef_search of at most 1000") && mend.contains("rerank.candidates"), "{problem}");
+    }
+
+    fn texts(count: usize) -> Vec<String> {
+        const WORDS: [&str; 8] = ["sun", "moon", "river", "bridge", "engine", "music", "winter", "garden"];
+        (0..count).map(|i| format!("{} of the {} {} near {i}", WORDS[i % 8], WORDS[i / 8 % 8], WORDS[i / 64 % 8])).collect()
+    }
+
+    #[test]
+    fn a_server_finds_what_exact_search_finds_and_keeps_it() {
+        let Ok(address) = std::env::var("RAGFT_TEST_POSTGRES") else { return eprintln!("skipped: RAGFT_TEST_POSTGRES is not set") };
+        let embedder: Box<dyn Embedder> = Box::new(builtin());
+        let embedder = RetrievalEmbedder::from(embedder);
+        let texts = texts(BATCH + 500);
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let store = store(&address, 64, 10);
+        store.check(128).unwrap();
+        let name = format!("ragft_test_{}", std::process::id());
+        assert!(store.find(&name).unwrap().is_none());
+        let built = store.build(&name, &mut EmbeddedPassages::new(&embedder, &texts, &DEFAULTS)).unwrap();
+        assert!(!built.kept.as_ref().unwrap().reused && built.kept.unwrap().server.contains("pgvector"));
+        let figures = &built.figures;
+        assert!(figures.embed_tokens > 10_000 && figures.build_seconds > 0.0 && figures.bytes > 128 * 4 * 2548, "{figures:?}");
+
+        let memory = super::super::store::Memory.build("", &mut EmbeddedPassages::new(&embedder, &texts, &DEFAULTS)).unwrap().index;
+        let queries: Vec<Vec<f32>> = embedder.queries(&texts[..50]).unwrap().into_iter().map(|embedding| embedding.vector).collect();
+        let (ours, theirs) = (memory.exact(&queries, 10).unwrap(), built.index.exact(&queries, 10).unwrap());
+        let found = built.index.search_batch(&queries, 10).unwrap();
+        let mut kept = 0;
+        for ((ours, theirs), found) in ours.iter().zip(&theirs).zip(&found) {
+            assert_eq!((theirs.len(), found.hits.len()), (10, 10));
+            for (ours, theirs) in ours.iter().zip(theirs) {
+                assert!((ours.score - theirs.score).abs() < 1e-5, "{ours:?} is not {theirs:?}");
+            }
+            kept += found.hits.iter().filter(|hit| hit.score >= theirs[9].score).count();
+        }
+        assert!(kept >= 495, "{kept} of 500 were found");
+
+        let again = store.find(&name).unwrap().unwrap();
+        assert!(again.kept.unwrap().reused);
+        assert_eq!((&again.figures, again.index.search_batch(&queries, 10).unwrap()), (figures, found));
+        let mut client = store.prepared().unwrap();
+        client.batch_execute("SET enable_seqscan = off").unwrap();
+        let text = format!("EXPLAIN SELECT chunk FROM {name} ORDER BY embedding <#> (SELECT embedding FROM {name} LIMIT 1) LIMIT 4");
+        let plan: Vec<String> = client.query(&text, &[]).unwrap().iter().map(|row| row.get(0)).collect();
+        assert!(plan.join("\n").contains("Index Scan using"), "{plan:?}");
+        client.batch_execute(&format!("DROP TABLE {name}; DELETE FROM ragft_index WHERE name = '{name}'")).unwrap();
+        assert!(store.find(&name).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_build_that_fails_leaves_nothing() {
+        let Ok(address) = std::env::var("RAGFT_TEST_POSTGRES") else { return eprintln!("skipped: RAGFT_TEST_POSTGRES is not set") };
+        let embedder: Box<dyn Embedder> = Box::new(builtin());
+        let (embedder, store) = (RetrievalEmbedder::from(embedder), store(&address, 64, 10));
+        let name = format!("ragft_broken_{}", std::process::id());
+        let wrong = HnswSpec { m: 1000, ..DEFAULTS };
+        let error = store.build(&name, &mut EmbeddedPassages::new(&embedder, &["sun", "moon"], &wrong)).err().unwrap();
+        assert!(error.to_string().contains("cannot build the index: value 1000 out of bounds for option \"m\""), "{error}");
+        assert!(store.find(&name).unwrap().is_none());
+        let (problem, mend) =
+            refused(PgStore::new(&format!("{}x", address.split('?').next().unwrap()).try_into().unwrap(), 64, 4).check(128));
+        assert!(problem.contains("cannot connect") && !mend.is_empty(), "{problem} {mend}");
+    }
+}
