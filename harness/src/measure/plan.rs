@@ -417,3 +417,26 @@ fn run_id(spec: &RunSpec, hashes: &BTreeMap<String, String>) -> String {
     let text = serde_json::to_string(&(hashed_leaves(spec), hashes)).expect("plain data");
     blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn younger_settings_enter_the_hash_where_they_are_not_at_their_default() {
+        let keys = |text: &str| -> Vec<String> {
+            let is_young = |key: &String| key == STORE || YOUNGER.iter().any(|section| key.starts_with(section));
+            hashed_leaves(&spec::read(text, &[]).unwrap()).into_keys().filter(is_young).collect()
+        };
+        assert_eq!(keys(""), [""; 0]);
+        assert_eq!(keys("[retrieval.search]\nmethod = \"bm25\"\ncandidates = 100\n"), ["retrieval.search.method"]);
+        assert_eq!(keys("[retrieval.rerank]\nmodel = \"a\"\ncandidates = 9\n"), ["retrieval.rerank.candidates"]);
+    }
+
+    #[test]
+    fn where_a_server_is_does_not_matter_and_that_there_is_one_does() {
+        let id = |store: &str| run_id(&spec::read(&format!("[retrieval]\nstore = \"{store}\"\n"), &[]).unwrap(), &BTreeMap::new());
+        assert_eq!(id("postgres://a:b@host/db"), id("env:ADDRESS"));
+        assert_ne!(id("memory"), id("env:ADDRESS"));
+    }
+}

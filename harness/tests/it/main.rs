@@ -7,6 +7,7 @@ mod gate;
 mod plan;
 mod quickstart;
 mod sandbox;
+mod search;
 mod threads;
 mod tidy;
 mod world;
