@@ -38,9 +38,11 @@ impl Words {
     }
 }
 
-/// Letters, digits, and the marks that combine with the letter before.
+/// Letters, digits, and the marks that combine with the letter before (the Indic full stops lie among them).
 fn is_in_word(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '\u{300}'..='\u{36f}' | '\u{900}'..='\u{dff}' | '\u{e31}'..='\u{e4e}' | '\u{64b}'..='\u{65f}')
+    let is_mark =
+        matches!(c, '\u{300}'..='\u{36f}' | '\u{64b}'..='\u{65f}' | '\u{900}'..='\u{963}' | '\u{966}'..='\u{dff}' | '\u{e31}'..='\u{e4e}');
+    c.is_alphanumeric() || is_mark
 }
 
 fn is_unspaced(c: char) -> bool {
@@ -87,6 +89,7 @@ mod tests {
         check(StemmerName::None, "... — !", &[]);
         check(StemmerName::None, "cafe\u{301} ÉTÉ", &["cafe\u{301}", "été"]);
         check(StemmerName::None, "東京tower へ", &["東", "京", "tower", "へ"]);
+        check(StemmerName::None, "नमस्ते।दुनिया", &["नमस्ते", "दुनिया"]);
     }
 
     #[test]
