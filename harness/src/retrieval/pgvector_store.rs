@@ -112,18 +112,24 @@ impl PgStore {
     /// A new connection, with pgvector there.
     fn prepared(&self) -> Result<Client, RetrievalError> {
         let mut client = self.config()?.connect(NoTls).map_err(|error| self.failed("connect", &error))?;
-        let has = client.query_opt("SELECT 1 FROM pg_extension WHERE extname = 'vector'", &[]);
-        if has.map_err(|error| self.failed("look for pgvector", &error))?.is_none() {
-            client.batch_execute("CREATE EXTENSION IF NOT EXISTS vector").map_err(|error| {
-                self.problem(
-                    format!("has no pgvector, and it cannot be created: {}", message(&error)),
-                    "install pgvector on the server, and let an owner of the database say `CREATE EXTENSION vector`".to_owned(),
-                )
-            })?;
+        if !self.has_extension(&mut client)?
+            && let Err(error) = client.batch_execute("CREATE EXTENSION IF NOT EXISTS vector")
+            // Another connection may have created it in between.
+            && !self.has_extension(&mut client)?
+        {
+            return Err(self.problem(
+                format!("has no pgvector, and it cannot be created: {}", message(&error)),
+                "install pgvector on the server, and let an owner of the database say `CREATE EXTENSION vector`".to_owned(),
+            ));
         }
         // Loads the extension's library, so that its settings are known and checked.
         client.batch_execute("SELECT '[1]'::vector").map_err(|error| self.failed("use pgvector", &error))?;
         Ok(client)
+    }
+
+    fn has_extension(&self, client: &mut Client) -> Result<bool, RetrievalError> {
+        let found = client.query_opt("SELECT 1 FROM pg_extension WHERE extname = 'vector'", &[]);
+        Ok(found.map_err(|error| self.failed("look for pgvector", &error))?.is_some())
     }
 
     fn server(&self, client: &mut Client) -> Result<String, RetrievalError> {

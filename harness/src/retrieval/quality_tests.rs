@@ -203,7 +203,7 @@ fn search_spec(method: SearchMethod, store: &str) -> RetrievalSpec {
     spec
 }
 
-/// Means of recall@4, MRR, nDCG@4 and exact recall@4, and the whole search's recall of vectors.
+/// Means of recall@4, MRR, nDCG@4 and exact recall@4, and the recall of the list of vectors; 1 without one.
 fn judge_search(set: &Set, label: &str, spec: &RetrievalSpec, embedder: &Shared) -> ([f64; 4], f64) {
     let embedder: Box<dyn Embedder> = Box::new(embedder.clone());
     let models = SearchModels { embedder: embedder.into(), reranker: None };
@@ -257,7 +257,9 @@ fn ways_of_searching_on_public_sets() {
         for (name, embedder, bound) in &embedders {
             for (label, method) in [("dense", SearchMethod::Dense), ("hybrid", SearchMethod::Hybrid)] {
                 let ([recall, ..], ann) = judge_search(&set, &format!("{label} {name}"), &search_spec(method, "memory"), embedder);
-                assert!(recall > *bound && ann > 0.99, "{label} {name}: {recall}, {ann}");
+                // A list to be fused is 100 passages long, and the index looks at no more candidates than that.
+                let least = if method == SearchMethod::Dense { 0.99 } else { 0.97 };
+                assert!(recall > *bound && ann > least, "{label} {name}: {recall}, {ann}");
             }
         }
     }
