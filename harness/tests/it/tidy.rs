@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["cost"],
     &["claim"],
     &["report", "gate"],
+    &["export"],
     &["cli"],
 ];
 
@@ -30,6 +31,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("hnsw_rs", &["retrieval/hnsw.rs"]),
     ("polars", &["table"]),
     ("plotters", &["report/plot"]),
+    ("ureq", &["export/mlflow.rs", "lm/remote", "dataset/hub"]),
 ];
 
 fn sources() -> Vec<(String, String)> {
