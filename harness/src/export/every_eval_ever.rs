@@ -167,14 +167,14 @@ impl<'a> Record<'a> {
         format!("{}/{}/{slice}/{metric}", self.source.manifest().run_id, self.variant.name())
     }
 
-    /// A line per question, training seed and metric of answers, over all questions; retrieval is no property of an answer.
+    /// A line per question, training seed and metric that applies to the question.
     fn instances(&self) -> Result<String, ExportError> {
         let scored = self.source.scores(self.variant);
         let mut lines = String::new();
         for answers in self.source.answers(self.variant) {
             for row in &answers.rows {
                 let prompt = self.source.prompt(answers.sample, row)?;
-                for (metric, column) in &scored {
+                for (metric, column) in scored.iter().filter(|(_, column)| column[answers.index].is_some()) {
                     lines.push_str(&self.instance(&answers, row, &prompt, metric, column).to_string());
                     lines.push('\n');
                 }
