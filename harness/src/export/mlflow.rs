@@ -14,7 +14,7 @@ use crate::store::RunFolder;
 use crate::table::ALL;
 
 /// A request that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// What the server takes in one `log-batch`.
 const METRICS_AT_ONCE: usize = 1000;
 const PARAMS_AT_ONCE: usize = 100;
@@ -174,9 +174,9 @@ fn figures(source: &Source, ledger: &Ledger, variant: VariantKind, timestamp: i6
         .find(|record| record.seed == spec.seeds[0] && record.variants.iter().any(|name| name == variant.name()));
     let adapter = trained.and_then(|record| record.adapter.rsplit_once("-seed")).map(|(name, _)| name);
     for row in source.tables.data.training.iter().filter(|row| Some(row.variant.as_str()) == adapter && row.seed == spec.seeds[0]) {
-        add(&["train_loss"], f64::from(row.train_loss), row.step);
+        add(&["train_loss"], row.train_loss, row.step);
         if let Some(loss) = row.eval_loss {
-            add(&["eval_loss"], f64::from(loss), row.step);
+            add(&["eval_loss"], loss, row.step);
         }
     }
     figures

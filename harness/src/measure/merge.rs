@@ -134,10 +134,10 @@ fn split(parts: &[Part]) -> Vec<String> {
     let of = parts.iter().map(|part| part.share.shard.of).max().unwrap_or(0);
     let mut found = Vec::new();
     for part in parts {
-        if part.share.shard.of != of {
-            found.push(format!("{} is of another split: others are of {of} shards", part.name()));
-        } else {
+        if part.share.shard.of == of {
             by_index.entry(part.share.shard.index).or_default().push(part);
+        } else {
+            found.push(format!("{} is of another split: others are of {of} shards", part.name()));
         }
     }
     for (index, same) in &by_index {
