@@ -37,6 +37,8 @@ pub struct Global {
 pub enum Command {
     /// Run an experiment: without SPEC, the built-in quickstart
     Run(RunArgs),
+    /// Make one run of its shards, with the result hash of the undivided run
+    Merge(MergeArgs),
     /// Check a spec and say what would run, how many tokens, and about how long it takes
     Plan(PlanArgs),
     /// Make the tables, figures and reports of a run folder again
@@ -49,6 +51,8 @@ pub enum Command {
     History(HistoryArgs),
     /// Answer some questions of a run again and compare byte by byte
     Verify(VerifyArgs),
+    /// Give a run to another tool: lm-evaluation-harness, trec_eval, Every Eval Ever, MLflow, Bencher, the Hugging Face hub
+    Export(ExportArgs),
     /// Show one question of a run: passages, prompts, every variant's answer and scores
     Show(ShowArgs),
     /// Check, convert or generate datasets
@@ -62,6 +66,14 @@ pub enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write man pages
+    Man {
+        /// Folder for them
+        #[arg(long, short, value_name = "DIR")]
+        output: PathBuf,
+    },
+    /// Version, size and start-up time of this program
+    About,
 }
 
 /// A spec and changes to it.
@@ -89,6 +101,26 @@ pub struct RunArgs {
     /// Go on with the interrupted run in the folder
     #[arg(long)]
     pub resume: bool,
+    /// Answer only part I of N of the questions, to be merged; `auto/N` takes I from Slurm or Kubernetes, `auto` both from Slurm
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<String>,
+    /// Take the finished adapters of this run folder in place of training
+    #[arg(long, value_name = "DIR")]
+    pub adapters_from: Option<PathBuf>,
+    /// Stop when the adapters are trained: for `--adapters-from`, or to go on with `--resume`
+    #[arg(long, conflicts_with = "adapters_from")]
+    pub train_only: bool,
+}
+
+/// `ragft merge`
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// Folders of all shards of one run
+    #[arg(required = true, num_args = 1..)]
+    pub shards: Vec<PathBuf>,
+    /// Run folder: new or empty
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
 }
 
 /// `ragft plan`
@@ -100,6 +132,12 @@ pub struct PlanArgs {
     /// Say what it takes to show a difference of so many points (`3`, `3pp`)
     #[arg(long, value_name = "POINTS", value_parser = effect)]
     pub effect: Option<f64>,
+    /// Say what a corpus of so many documents takes (`1e8`), part by part, and where a part goes that outgrows this machine
+    #[arg(long, value_name = "N", value_parser = amount)]
+    pub documents: Option<f64>,
+    /// The same for so many test questions (`1e6`)
+    #[arg(long, value_name = "N", value_parser = amount)]
+    pub questions: Option<f64>,
     /// Assumed: points that the weaker variant scores
     #[arg(long, value_name = "POINTS", value_parser = points, default_value = "60")]
     pub base_rate: f64,
@@ -125,6 +163,13 @@ fn points(text: &str) -> Result<f64, String> {
 
 fn effect(text: &str) -> Result<f64, String> {
     points(text).and_then(|value| if value > 0.0 { Ok(value) } else { Err("expected more than 0 points".to_owned()) })
+}
+
+fn amount(text: &str) -> Result<f64, String> {
+    match text.replace('_', "").parse::<f64>() {
+        Ok(value) if (1.0..=1e15).contains(&value) => Ok(value.round()),
+        _ => Err("expected a number from 1 on, such as `1e6`".to_owned()),
+    }
 }
 
 fn correlation(text: &str) -> Result<f64, String> {
@@ -251,6 +296,62 @@ pub struct VerifyArgs {
     /// Folder that the relative paths of the run's spec start from [default: here]
     #[arg(long, value_name = "DIR")]
     pub base: Option<PathBuf>,
+}
+
+/// `ragft export`
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Run folder
+    pub run: PathBuf,
+    /// The other tool
+    #[arg(long, value_enum, value_name = "TOOL")]
+    pub to: ExportForm,
+    /// Folder for the files [default: RUN/exports/TOOL]
+    #[arg(long, short, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Name of the model to others [default: made from its path]
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub model_id: Option<String>,
+    /// Who ran the evaluation, for Every Eval Ever
+    #[arg(long, value_name = "NAME")]
+    pub organization: Option<String>,
+    /// Address of the MLflow server; a token is read from `MLFLOW_TRACKING_TOKEN`
+    #[arg(long, env = "MLFLOW_TRACKING_URI", value_name = "URL")]
+    pub uri: Option<String>,
+    /// Experiment of the MLflow server
+    #[arg(long, env = "MLFLOW_EXPERIMENT_NAME", value_name = "NAME", default_value = "ragft")]
+    pub experiment: String,
+}
+
+/// Tools that a run can be given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportForm {
+    /// `results_*.json` and `samples_*.jsonl` of lm-evaluation-harness
+    LmEval,
+    /// Runs and qrels of trec_eval
+    Trec,
+    /// Every Eval Ever's aggregate and instance files
+    EveryEvalEver,
+    /// A tracking server of MLflow
+    Mlflow,
+    /// Bencher Metric Format
+    Bencher,
+    /// The `model-index` of a model card
+    HuggingFace,
+}
+
+impl ExportForm {
+    /// As typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LmEval => "lm-eval",
+            Self::Trec => "trec",
+            Self::EveryEvalEver => "every-eval-ever",
+            Self::Mlflow => "mlflow",
+            Self::Bencher => "bencher",
+            Self::HuggingFace => "hugging-face",
+        }
+    }
 }
 
 /// `ragft show`

@@ -8,12 +8,13 @@ use serde::Serialize;
 use super::args::{Global, PlanArgs};
 use super::failure::Failure;
 use super::run::listen_to_interrupts;
-use super::{print, spec};
+use super::{print, scale, spec};
 use crate::clock::Stopwatch;
 use crate::lm::local::LocalModel;
 use crate::lm::{GenerationConfig, LanguageModel as _, Prompt};
 use crate::measure::plan::RunPlan;
 use crate::measure::runner::RunError;
+use crate::measure::scale::{Part, Size};
 use crate::spec::{ContextSource, VariantKind};
 use crate::stats::Assumptions;
 use crate::table::declared_differences;
@@ -43,6 +44,9 @@ struct Outlook {
     /// What the effect asked for takes; absent without `--effect`.
     #[serde(skip_serializing_if = "Option::is_none")]
     effect: Option<EffectOutlook>,
+    /// The run at another size; absent without `--documents` and `--questions`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<(Size, Vec<Part>)>,
 }
 
 /// Assumptions about a comparison, in points.
@@ -148,9 +152,15 @@ fn outlook(plan: &RunPlan, args: &PlanArgs) -> Result<Outlook, RunError> {
         detectable_points: points(&assumptions),
         detectable_points_family: points(&strictest),
         effect: None,
+        scale: None,
         variants,
         trainings,
     };
+    if args.documents.is_some() || args.questions.is_some() {
+        let times =
+            scale::Times { accuracy: outlook.accuracy_seconds, latency: outlook.latency_seconds, training: outlook.training_seconds };
+        outlook.scale = Some(scale::of(plan, &times, args.documents, args.questions)?);
+    }
     outlook.effect = args.effect.map(|effect| EffectOutlook {
         points: 100.0 * effect,
         test_questions: plan.dataset.test.len(),
@@ -303,6 +313,7 @@ fn text(outlook: &Outlook) -> String {
         outlook.training_seconds, outlook.accuracy_seconds, outlook.latency_seconds
     );
     text.push_str(&power_text(outlook));
+    text.push_str(&outlook.scale.as_ref().map_or_else(String::new, scale::text));
     text
 }
 

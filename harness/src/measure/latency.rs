@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::accuracy::chain;
 use super::bench::Bench;
 use super::events::{Listener, RunEvent};
+use super::plan::LATENCY_SAMPLES;
 use super::query::{Query, picks_of};
 use super::runner::RunError;
 use crate::clock::Stopwatch;
@@ -29,7 +30,7 @@ pub struct Turn {
 
 /// The order of all timed queries: for each repeat and sample, every variant once, in an order drawn from the seed.
 pub fn schedule(variants: &[VariantKind], samples: usize, count: usize, repeats: u32, seed: u64) -> Vec<Turn> {
-    let mut chosen = Rng::new(seed, "latency-samples").sample_indices(samples, count.min(samples));
+    let mut chosen = Rng::new(seed, LATENCY_SAMPLES).sample_indices(samples, count.min(samples));
     chosen.sort_unstable();
     let mut turns = Vec::new();
     for repeat in 0..repeats {
@@ -58,8 +59,9 @@ pub fn run(
 ) -> Result<Vec<JournalRow>, RunError> {
     let plan = bench.plan;
     let measure = &plan.spec.measure;
-    let turns =
-        schedule(&plan.spec.variants, plan.dataset.test.len(), measure.latency_samples, measure.latency_repeats, plan.spec.seeds[0]);
+    // The order is that of the whole run; a shard that times anything has all of its questions.
+    let whole = schedule(&plan.spec.variants, plan.whole_test(), measure.latency_samples, measure.latency_repeats, plan.spec.seeds[0]);
+    let turns: Vec<Turn> = whole.into_iter().filter_map(|turn| Some(Turn { sample: plan.here(turn.sample)?, ..turn })).collect();
     listener(RunEvent::Phase { name: "latency", detail: "single stream", total: turns.len() as u64, unit: "queries" });
     let key = |turn: &Turn| (turn.variant.name().to_owned(), plan.dataset.test[turn.sample].id.clone(), turn.repeat);
     let open: Vec<Turn> = turns.iter().copied().filter(|turn| !done.contains(&key(turn))).collect();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::shard::Share;
 use super::source::ModelSource;
 use crate::clock::Stopwatch;
 use crate::dataset::{self, Dataset, DatasetError, Sample};
@@ -11,7 +12,9 @@ use crate::lm::LocalModel;
 use crate::lm::tokenizer::Tokenizer;
 use crate::lm::{ComputeDevice, DeviceError, ModelError};
 use crate::retrieval::{self, CrossEncoder, RetrievalEmbedder, RetrievalError, SearchModels};
+use crate::rng::Rng;
 use crate::spec::{self, ContextSource, RunSpec, SpecError, SpecProblem, TrainContext, VariantKind};
+use crate::store::manifest::Shard;
 use crate::variant::prompt::{PromptError, PromptTemplate};
 
 /// A run that can be carried out.
@@ -34,6 +37,8 @@ pub struct RunPlan {
     pub hashes: BTreeMap<String, String>,
     /// Hash over the spec and all of `hashes`.
     pub run_id: String,
+    /// The part of the questions that `dataset.test` holds; nothing for the whole run.
+    pub share: Option<Share>,
 }
 
 /// Why a request cannot become a run.
@@ -124,7 +129,8 @@ impl RunPlan {
             check_search_models(&spec, base_dir).map_err(retrieval_error)?;
         }
         let base_dir = base_dir.to_owned();
-        let mut plan = Self { spec, base_dir, dataset, template, model, device, context_length, hashes, run_id: String::new() };
+        let mut plan =
+            Self { spec, base_dir, dataset, template, model, device, context_length, hashes, run_id: String::new(), share: None };
         plan.check_needs()?;
         plan.check_prompts()?;
         plan.check_corpus()?;
@@ -137,6 +143,58 @@ impl RunPlan {
         }
         plan.run_id = run_id(&plan.spec, &plan.hashes);
         Ok(plan)
+    }
+
+    /// Leaves only the questions of one shard. Everything that names the run, its id and its hashes, stays that of the whole.
+    ///
+    /// # Errors
+    /// [`PlanError::Mismatch`] if there are fewer questions than the shards need.
+    pub fn take_share(&mut self, shard: Shard) -> Result<(), PlanError> {
+        let measure = &self.spec.measure;
+        let samples =
+            [(NOISE_SAMPLES, measure.noise_samples), (AUDIT_SAMPLES, measure.audit_samples), (LATENCY_SAMPLES, measure.latency_samples)];
+        let first: std::collections::BTreeSet<usize> = samples.iter().flat_map(|(label, count)| self.drawn(label, *count)).collect();
+        let share = Share::of(shard, &self.dataset.test, &first).map_err(|most| PlanError::Mismatch {
+            problem: format!("{} test questions cannot be split into {} shards", self.dataset.test.len(), shard.of),
+            mend: format!(
+                "take at most {most} shards: the first has all {} questions of noise floor, audit and latency (`measure.*_samples`)",
+                first.len()
+            ),
+        })?;
+        let mut position = 0;
+        self.dataset.test.retain(|_| {
+            position += 1;
+            share.positions.binary_search(&(position - 1)).is_ok()
+        });
+        self.share = Some(share);
+        Ok(())
+    }
+
+    /// Test questions of the whole run.
+    pub fn whole_test(&self) -> usize {
+        self.share.as_ref().map_or(self.dataset.test.len(), |share| share.whole)
+    }
+
+    /// Clusters among the test questions of the whole run.
+    pub fn whole_clusters(&self) -> usize {
+        self.share.as_ref().map_or_else(|| super::shard::clusters(&self.dataset.test), |share| share.clusters)
+    }
+
+    /// Where a question of the whole run stands in `dataset.test`, if it is there.
+    pub fn here(&self, position: usize) -> Option<usize> {
+        self.share.as_ref().map_or(Some(position), |share| share.positions.binary_search(&position).ok())
+    }
+
+    /// Indices of `count` questions of the whole run, drawn under a label; those that belong to another shard are left out.
+    pub fn drawn(&self, label: &str, count: usize) -> Vec<usize> {
+        let whole = self.whole_test();
+        let chosen = Rng::new(self.spec.seeds[0], label).sample_indices(whole, count.min(whole));
+        chosen.into_iter().filter_map(|position| self.here(position)).collect()
+    }
+
+    /// What is measured on a sample of the questions (noise floor, audit, latency) is measured here: in the whole run, or in its first shard.
+    pub fn measures_samples(&self) -> bool {
+        self.share.as_ref().is_none_or(|share| share.shard.index == 1)
     }
 
     /// The model's tokenizer.
@@ -271,12 +329,12 @@ impl RunPlan {
 
     /// What is not as it was when the folder's run began; empty when the run can go on.
     pub fn differences(&self, manifest: &crate::store::manifest::Manifest) -> Vec<String> {
-        let mut found = Vec::new();
-        let (was, is) = (leaves(&manifest.spec), leaves(&self.spec));
-        for (key, value) in &is {
-            if was.get(key) != Some(value) {
-                found.push(format!("`{key}` was {}, is {value}", was.get(key).map_or("not there".to_owned(), ToString::to_string)));
-            }
+        let mut found: Vec<String> =
+            differing_keys(&manifest.spec, &self.spec).into_iter().map(|(key, was, is)| format!("`{key}` was {was}, is {is}")).collect();
+        let shard = self.share.as_ref().map(|share| share.shard);
+        if manifest.shard != shard {
+            let name = |shard: Option<Shard>| shard.map_or_else(|| "the whole run".to_owned(), |shard| format!("shard {shard}"));
+            found.push(format!("the folder holds {}, asked for is {}", name(manifest.shard), name(shard)));
         }
         // `auto` may find another one than before.
         if manifest.machine.device != self.device.label() {
@@ -289,6 +347,22 @@ impl RunPlan {
         }
         found
     }
+}
+
+/// Questions that are answered again to count what other ways of computing change.
+pub const NOISE_SAMPLES: &str = "noise-samples";
+/// Questions whose answers are audited.
+pub const AUDIT_SAMPLES: &str = "audit-samples";
+/// Questions of the latency pass.
+pub const LATENCY_SAMPLES: &str = "latency-samples";
+
+/// Settings that two specs do not share, with the value in each; paths are left out, for what stands at them is known by its hash.
+pub fn differing_keys(left: &RunSpec, right: &RunSpec) -> Vec<(String, String, String)> {
+    let (left, right) = (leaves(left), leaves(right));
+    let absent = || "not there".to_owned();
+    let text = |value: Option<&serde_json::Value>| value.map_or_else(absent, ToString::to_string);
+    let differs = |(key, value): &(&String, &serde_json::Value)| left.get(*key) != Some(*value);
+    right.iter().filter(differs).map(|(key, value)| (key.clone(), text(left.get(key)), value.to_string())).collect()
 }
 
 impl RunSpec {

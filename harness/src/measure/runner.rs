@@ -47,6 +47,12 @@ pub enum RunError {
     /// Embedding or searching.
     #[error("retrieval failed")]
     Retrieval(#[source] Box<RetrievalError>),
+    /// The folder that adapters are taken from does not have one.
+    #[error("`{path}` holds no finished adapter")]
+    NoAdapter {
+        /// The folder.
+        path: String,
+    },
     /// Training.
     #[error("fine-tuning failed")]
     Training(#[source] Box<TrainingError>),
@@ -66,7 +72,10 @@ impl RunError {
     /// Whose fault it is.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Plan(_) | Self::Changed { .. } | Self::Store(StoreError::NotEmpty { .. } | StoreError::NotARun { .. }) => Blame::Request,
+            Self::Plan(_)
+            | Self::Changed { .. }
+            | Self::NoAdapter { .. }
+            | Self::Store(StoreError::NotEmpty { .. } | StoreError::NotARun { .. }) => Blame::Request,
             _ => Blame::Runtime,
         }
     }
@@ -80,6 +89,7 @@ impl Hint for RunError {
             Self::Changed { .. } => Some("undo the change, or start a new run in another folder".into()),
             Self::Model(error) => error.hint(),
             Self::Retrieval(error) => error.hint(),
+            Self::NoAdapter { .. } => Some("train there first: the same command with `--train-only` and no `--adapters-from`".into()),
             Self::Training(error) => error.hint(),
             Self::Prompt(error) => error.hint(),
             Self::Interrupted => None,
@@ -99,6 +109,10 @@ pub struct RunRequest<'a> {
     pub started_at: String,
     /// Commit of the working directory, if known.
     pub git_commit: Option<String>,
+    /// Run folder whose finished adapters are taken in place of training.
+    pub adapters_from: Option<&'a Path>,
+    /// Stop when the adapters are trained.
+    pub train_only: bool,
     /// Set from outside to stop at the next safe point.
     pub interrupt: &'a AtomicBool,
 }
@@ -134,12 +148,16 @@ pub fn run(request: &RunRequest, listener: &mut Listener) -> Result<Manifest, Ru
     folder.write_manifest(&manifest)?;
     write_jsonl(&folder.samples(), &plan.dataset.test)?;
 
+    if let Some(share) = &plan.share {
+        share.write(&folder)?;
+    }
+
     let outcome = measure(request, &folder, &mut manifest, &mut journal, &mut rows, listener);
-    if outcome.is_ok() {
+    if matches!(outcome, Ok(Reached::End)) {
         manifest.result_hash = Some(result_hash(&rows));
     }
     folder.write_manifest(&manifest)?;
-    outcome.map(|()| manifest)
+    outcome.map(|_| manifest)
 }
 
 fn open_folder(request: &RunRequest) -> Result<RunFolder, RunError> {
@@ -158,6 +176,12 @@ fn open_folder(request: &RunRequest) -> Result<RunFolder, RunError> {
     Err(RunError::Changed { folder: request.output.display().to_string(), differences })
 }
 
+/// How far a run went.
+enum Reached {
+    Adapters,
+    End,
+}
+
 fn measure(
     request: &RunRequest,
     folder: &RunFolder,
@@ -165,8 +189,12 @@ fn measure(
     journal: &mut Journal<JournalRow>,
     rows: &mut Vec<JournalRow>,
     listener: &mut Listener,
-) -> Result<(), RunError> {
+) -> Result<Reached, RunError> {
     let plan = request.plan;
+    let taken = match request.adapters_from {
+        Some(from) => training::take_adapters(plan, folder, &RunFolder::at(from))?,
+        None => Vec::new(),
+    };
     let model = phase(manifest, "load", || {
         listener(RunEvent::Phase { name: "load", detail: &plan.spec.model.path.display().to_string(), total: 0, unit: "" });
         Ok(plan.load_model()?)
@@ -200,8 +228,17 @@ fn measure(
             manifest.hashes.insert(format!("adapter/{}", adapter_name(kind, seed)), hash);
         }
         manifest.training = trained.records;
+        // What was taken was paid for where it was trained.
+        for record in &mut manifest.training {
+            if let Some(paid) = taken.iter().find(|paid| paid.adapter == record.adapter) {
+                record.cpu_seconds = paid.cpu_seconds;
+            }
+        }
         write_jsonl(&folder.training(), &trained.rows)?;
         folder.write_manifest(manifest)?;
+    }
+    if request.train_only {
+        return Ok(Reached::Adapters);
     }
     let tuned = full_models(&model, &adapters);
     let bench = Bench::new(plan, &model, &adapters, &tuned, index.as_ref(), request.interrupt);
@@ -224,6 +261,9 @@ fn measure(
     add_overhead(manifest, "accuracy", watch.elapsed().as_secs_f64() - model_seconds);
     folder.write_manifest(manifest)?;
 
+    if !plan.measures_samples() {
+        return Ok(Reached::End);
+    }
     if plan.spec.measure.noise_samples > 0 && manifest.noise.is_empty() {
         manifest.noise = phase(manifest, "noise", || noise::run(&bench, rows, listener))?;
         folder.write_manifest(manifest)?;
@@ -249,7 +289,7 @@ fn measure(
         // A run that had nothing left to time keeps the figure of when it was timed.
         manifest.calibration = calibration.or(manifest.calibration.take());
     }
-    Ok(())
+    Ok(Reached::End)
 }
 
 /// Notes what a phase took beside model and embedder; stretches of an interrupted run add up.
@@ -304,7 +344,6 @@ fn write_passages(folder: &RunFolder, bench: &Bench) -> Result<(), RunError> {
 fn new_manifest(request: &RunRequest) -> Manifest {
     let plan = request.plan;
     let (spec, dataset) = (&plan.spec, &plan.dataset);
-    let clusters: BTreeSet<&str> = dataset.test.iter().map(crate::dataset::Sample::cluster_id).collect();
     Manifest {
         schema_version: 1,
         run_id: plan.run_id.clone(),
@@ -322,8 +361,8 @@ fn new_manifest(request: &RunRequest) -> Manifest {
             documents: dataset.documents.len(),
             train: dataset.train.len(),
             validation: dataset.validation.len(),
-            test: dataset.test.len(),
-            clusters: clusters.len(),
+            test: plan.whole_test(),
+            clusters: plan.whole_clusters(),
             slices: dataset.info.slices.clone(),
         },
         model: ModelRecord {
@@ -340,6 +379,8 @@ fn new_manifest(request: &RunRequest) -> Manifest {
         calibration: None,
         phases: Vec::new(),
         caveats: caveats(plan),
+        shard: plan.share.as_ref().map(|share| share.shard),
+        shards: Vec::new(),
         result_hash: None,
     }
 }
@@ -359,8 +400,8 @@ fn caveats(plan: &RunPlan) -> Vec<String> {
                 .into(),
         );
     }
-    if plan.dataset.test.len() < 100 {
-        caveats.push(format!("{} test questions: only large differences can be seen", plan.dataset.test.len()));
+    if plan.whole_test() < 100 {
+        caveats.push(format!("{} test questions: only large differences can be seen", plan.whole_test()));
     }
     caveats
 }

@@ -43,8 +43,46 @@ pub struct Manifest {
     pub phases: Vec<PhaseRecord>,
     /// What a reader must know, in words: limited data, shared documents, a single seed, cut contexts.
     pub caveats: Vec<String>,
+    /// The part of a run that this folder holds; nothing for a whole run. Everything else here is said of the whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+    /// The shards that this run was merged from; empty if it was not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<ShardRecord>,
     /// Over everything that must not change when nothing changed; set when the run is complete.
     pub result_hash: Option<String>,
+}
+
+/// One of the equal parts that the test questions of a run are split into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// From 1.
+    pub index: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
+}
+
+/// What a merged run keeps of one of its shards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShardRecord {
+    /// From 1.
+    pub index: usize,
+    /// Test questions that it answered.
+    pub questions: usize,
+    /// UTC, ISO 8601.
+    pub started_at: String,
+    /// Of all its phases.
+    pub seconds: f64,
+    /// Where it ran.
+    pub machine: MachineRecord,
+    /// Of its own rows.
+    pub result_hash: String,
 }
 
 /// The machine.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! manifest.json  samples.jsonl  passages.jsonl  journal.jsonl  training.jsonl
-//! adapters/<variant>-seed<k>/  tables/  plots/  report.html  report.md
+//! adapters/<variant>-seed<k>/  tables/  plots/  report.html  report.md  shard.json (of a shard only)
 //! ```
 //!
 //! This module knows names and forms; it decides nothing about what is measured.
@@ -165,9 +165,19 @@ impl RunFolder {
         self.0.join("training.jsonl")
     }
 
+    /// `shard.json`: which questions of the whole run a shard has.
+    pub fn shard(&self) -> PathBuf {
+        self.0.join("shard.json")
+    }
+
     /// Folder of one adapter.
     pub fn adapter(&self, name: &str) -> PathBuf {
-        self.0.join("adapters").join(name)
+        self.adapters().join(name)
+    }
+
+    /// Folder of all adapters.
+    pub fn adapters(&self) -> PathBuf {
+        self.0.join("adapters")
     }
 
     /// Reads the manifest.

@@ -276,6 +276,10 @@ impl Tables {
 /// Makes the typed rows of a run folder; writes nothing.
 pub fn read(run: &Path) -> Result<Tables, TableError> {
     let mut data = RunData::read(run)?;
+    if let Some(shard) = data.manifest.shard {
+        let (has, of) = (data.samples.len(), data.manifest.dataset.test);
+        data.notes.push(format!("this is shard {shard} with {has} of {of} test questions: `ragft merge` makes the run"));
+    }
     note_missing_answers(&mut data);
     let scores = Scores::of(&data);
     let (mut quality, mut found) = (Vec::new(), Vec::new());

@@ -171,6 +171,8 @@ pub(crate) fn manifest() -> Manifest {
             best_eval_loss: Some(0.41),
         }],
         phases: vec![],
+        shard: None,
+        shards: Vec::new(),
         caveats: vec!["one training seed: intervals do not hold the luck of training".to_owned()],
         result_hash: Some("f".repeat(64)),
     }

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod bad_input;
+mod export;
 mod gate;
+mod install;
 mod plan;
 mod quickstart;
 mod sandbox;
 mod search;
+mod scale;
 mod threads;
 mod tidy;
 mod world;

@@ -30,3 +30,18 @@ fn an_effect_that_cannot_be_is_said_to_be_so() {
     let printed = Sandbox::new().run(2, &["plan", "--effect", "lots"]);
     assert!(printed.err.contains("expected points from 0 to 100"), "{}", printed.err);
 }
+
+#[test]
+fn another_size_is_computed_part_by_part() {
+    let planned = plan(&["--documents", "1e8", "--questions", "1e6"]);
+    let parts = planned["scale"][1].as_array().unwrap();
+    let part = |name: &str| parts.iter().find(|part| part["name"].as_str().unwrap().starts_with(name)).unwrap();
+    // At least a vector per document, and a day's work is not enough for a million questions at a second each.
+    assert!(part("passages")["amount"].as_f64().unwrap() > 1e8 * 256.0 * 4.0, "{planned}");
+    assert_eq!(part("passages")["outgrown"], true);
+    assert_eq!(part("journal")["outgrown"], false);
+    let seconds = planned["accuracy_seconds"].as_f64().unwrap() / planned["test"].as_f64().unwrap();
+    assert!((part("answering")["amount"].as_f64().unwrap() / (1e6 * seconds) - 1.0).abs() < 1e-9);
+    let printed = Sandbox::new().run(0, &["plan", "--limit", "16", "--set", "variants=[\"rag\"]", "--documents", "1e8"]).out;
+    assert!(printed.contains("at 100 million documents and 16 questions") && printed.contains("-> a vector store on disk"), "{printed}");
+}

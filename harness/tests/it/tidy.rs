@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["cost"],
     &["claim"],
     &["report", "gate"],
+    &["export"],
     &["cli"],
 ];
 
@@ -33,6 +34,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("rust_stemmers", &["retrieval/words.rs"]),
     ("polars", &["table"]),
     ("plotters", &["report/plot"]),
+    ("ureq", &["export/mlflow.rs", "lm/remote", "dataset/hub"]),
 ];
 
 fn sources() -> Vec<(String, String)> {
