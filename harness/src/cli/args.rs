@@ -132,8 +132,10 @@ pub struct DatasetArgs {
 /// Verbs of `ragft dataset`.
 #[derive(Debug, Subcommand)]
 pub enum DatasetVerb {
-    /// List everything that is wrong with a dataset, or its figures
+    /// List everything that is wrong with a dataset, what its splits and corpus share, and its figures
     Check(DatasetSource),
+    /// Counts, lengths, slices and clusters of a dataset, and how many questions show a 5-point difference
+    Stats(DatasetSource),
     /// Write a dataset in the native form
     Convert {
         /// What to read.

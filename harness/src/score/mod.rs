@@ -53,6 +53,7 @@ mod tests {
             relevant: Vec::new(),
             slices: BTreeMap::new(),
             answerable,
+            choices: Vec::new(),
             cluster: None,
         }
     }

@@ -39,12 +39,12 @@ pub struct RunSpec {
 }
 
 macro_rules! section {
-    ($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty),* $(,)? }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         #[expect(missing_docs, reason = "default-spec.toml documents every key")]
-        pub struct $name { $(pub $field: $type),* }
+        pub struct $name { $($(#[$field_meta])* pub $field: $type),* }
     };
 }
 
@@ -69,9 +69,24 @@ section!(
         limit: usize,
         train_limit: usize,
         overlap: OverlapPolicy,
+        #[serde(default)] no_reference: NoReference,
+        #[serde(default)] leak: LeakSpec,
         columns: ColumnSpec,
     }
 );
+section!(
+    /// `[dataset.leak]`
+    LeakSpec { ngram: usize, share: f64, similarity: f64 }
+);
+
+/// As in `default-spec.toml`, for manifests of runs before it.
+impl Default for LeakSpec {
+    fn default() -> Self {
+        let defaults: toml::Table = DEFAULT_SPEC.parse().expect("the default spec parses");
+        defaults["dataset"]["leak"].clone().try_into().expect("the default spec has every key")
+    }
+}
+
 section!(
     /// `[dataset.columns]`
     ColumnSpec {
@@ -163,12 +178,24 @@ section!(
 );
 choice!(
     /// `dataset.format`
-    DatasetFormat { Auto, Native, Squad, Beir, Jsonl }
+    DatasetFormat { Auto, Native, Squad, Beir, Jsonl, Table, Hotpot, OpenQa, Choices, Chat, Flashrag, Autorag }
 );
 choice!(
     /// `dataset.overlap`
     OverlapPolicy { Refuse, Report }
 );
+choice!(
+    /// `dataset.no_reference`
+    NoReference { Refuse, Unanswerable }
+);
+
+#[expect(clippy::derivable_impls, reason = "the macro derives the same for every choice")]
+impl Default for NoReference {
+    fn default() -> Self {
+        Self::Refuse
+    }
+}
+
 choice!(
     /// `model.dtype`
     Dtype { F32, Bf16, Q8_0 }
