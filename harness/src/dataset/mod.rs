@@ -17,7 +17,7 @@ mod error;
 mod files;
 mod flashrag;
 #[cfg(test)]
-mod fuzz;
+mod format_tests;
 mod hotpot;
 mod leak;
 mod load;
