@@ -29,6 +29,10 @@ pub mod table;
 
 pub mod cost;
 
+pub mod claim;
+
 pub mod report;
+
+pub mod gate;
 
 pub mod cli;

@@ -20,7 +20,7 @@ from generation import Generator
 from measure import Bench
 from prompts import Prompter
 from retrieval import Retriever, StaticEmbedder, chunk_documents
-from scores import score_answer, score_ranking
+from scores import grounded, score_answer
 
 
 def load() -> tuple[Bench, list]:
@@ -45,12 +45,18 @@ def differences(bench: Bench, found: list, journal: dict) -> dict[str, list[str]
         for sample, prompt, hits in zip(bench.samples, prompts, found):
             row = journal[variant, sample.id]
             name = f"{variant}/{sample.id}"
-            documents = [bench.retriever.chunks[hit.chunk].document for hit in hits]
-            scores = score_answer(row["answer"], sample.references, bench.settings["prompt"]["abstention"])
-            if settings.RETRIEVES[variant]:
-                scores |= score_ranking(documents, sample.relevant, bench.retriever.top_k)
-                if documents != [hit["document_id"] for hit in row["hits"]]:
-                    wrong["passages"].append(name)
+            if settings.CONTEXT[variant] == "random":
+                continue  # The two draw other passages.
+            abstention = bench.settings["prompt"]["abstention"]
+            scores = score_answer(row["answer"], sample.references, abstention)
+            shown = bench.passages(variant, sample, hits)
+            chunks = [bench.retriever.chunks[hit.chunk] for hit in shown]
+            if shown:
+                scores |= grounded(row["answer"], [text for chunk in chunks for text in (chunk.title, chunk.text)], abstention)
+            if [chunk.document for chunk in chunks] != [hit["document_id"] for hit in row["hits"]]:
+                wrong["passages"].append(name)
+            if settings.CONTEXT[variant] == "search":
+                scores |= bench.ranking(sample, hits)
                 if [hit.in_exact for hit in hits] != [hit["in_exact"] for hit in row["hits"]]:
                     wrong["marks of exact search"].append(name)
             if len(prompt) != row["prompt_tokens"]:
@@ -62,14 +68,15 @@ def differences(bench: Bench, found: list, journal: dict) -> dict[str, list[str]
 
 def different_texts(bench: Bench, found: list, run: Path, ragft: Path) -> list[str]:
     """Rows whose prompt `ragft show` prints otherwise."""
-    variants = bench.settings["variants"]
+    variants = [name for name in bench.settings["variants"] if settings.CONTEXT[name] != "random"]
     prompts = {variant: bench.prompts(variant, bench.samples, found) for variant in variants}
     wrong = []
     for index, sample in enumerate(bench.samples):
         command = [str(ragft), "show", str(run), "--sample", sample.id, "--prompts"]
         shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        texts = [bench.prompter.tokenizer.decode(prompts[variant][index]) for variant in variants]
-        wrong += [f"{variant}/{sample.id}" for variant, text, printed in zip(variants, texts, _prompts(shown), strict=True) if text != printed]
+        texts = {variant: bench.prompter.tokenizer.decode(prompts[variant][index]) for variant in variants}
+        printed = dict(zip(bench.settings["variants"], _prompts(shown), strict=True))
+        wrong += [f"{variant}/{sample.id}" for variant, text in texts.items() if text != printed[variant]]
     return wrong
 
 
@@ -94,7 +101,7 @@ def main() -> None:
         wrong["prompt texts"] = different_texts(bench, found, options.run, options.ragft)
     for what, names in wrong.items():
         print(f"{what}: {len(names)} of {len(journal)} rows differ {names[:3] if names else ''}")
-    for variant in (name for name in bench.settings["variants"] if settings.ADAPTER[name] is None):
+    for variant in (name for name in bench.settings["variants"] if settings.ADAPTER[name] is None and settings.CONTEXT[name] != "random"):
         answers = {row["sample_id"]: row["answer"] for row in bench.accuracy(variant, found)}
         other = [sample for sample, answer in answers.items() if answer != journal[variant, sample]["answer"]]
         print(f"answers of {variant}: {len(other)} of {len(answers)} differ {other[:3] if other else ''}")

@@ -63,21 +63,20 @@ def run_ours(ragft: Path, threads: int, folder: Path) -> dict:
 def harness_seconds(folder: Path, wall: float, manifest: dict) -> dict[str, float]:
     """What neither model nor embedder took, as far as the run folder tells.
 
-    `outside` is everything outside of the phases: start, plan, tables, figures, report. `training` is what the train phase took beside
-    optimizer steps and validation: search, prompts, adapter files. `queries` is what a timed query takes beside embedding, search, prefill
-    and decoding (mostly its prompt), times the queries of both passes. Scoring an answer and writing its row are not told apart by the run
-    folder and are missing here.
+    `outside` is everything outside of the phases: start, plan, tables, figures, report. `training` and `accuracy` are what those phases took
+    beside optimizer steps and generation: search, prompts, adapter files, scores, rows. `latency` is what a timed query takes beside
+    embedding, search, prefill and decoding (mostly its prompt), times the queries of that phase.
     """
-    phases = {phase["name"]: phase["seconds"] for phase in manifest["phases"]}
+    phases = {phase["name"]: phase for phase in manifest["phases"]}
     with (folder / "journal.jsonl").open() as lines:
         rows = [json.loads(line) for line in lines]
     timed_rows = [row for row in rows if row["phase"] == "latency" and not row.get("error")]
     overheads = [row["e2e_ns"] - sum(row["stage_ns"][stage] for stage in ("embed", "search", "prefill", "decode")) for row in timed_rows]
-    per_query = statistics.fmean(overheads) / 1e9 if overheads else 0.0
     return {
-        "outside": wall - sum(phases.values()),
-        "training": phases.get("train", 0.0) - sum(record["seconds"] for record in manifest["training"]),
-        "queries": per_query * len(rows),
+        "outside": wall - sum(phase["seconds"] for phase in phases.values()),
+        "training": phases.get("train", {}).get("overhead_seconds", 0.0),
+        "accuracy": phases["accuracy"]["overhead_seconds"],
+        "latency": sum(overheads) / 1e9,
     }
 
 

@@ -5,8 +5,8 @@ from time import perf_counter
 import numpy as np
 
 from data import Sample
-from scores import score_answer, score_ranking
-from settings import RETRIEVES
+from scores import grounded, score_answer, score_ranking
+from settings import CONTEXT
 
 
 class Bench:
@@ -18,8 +18,19 @@ class Bench:
         self.room = context_length - settings["generation"]["max_new_tokens"]
 
     def prompts(self, variant: str, samples: list[Sample], found: list) -> list[list[int]]:
-        hits = found if RETRIEVES[variant] else [[] for _ in samples]
+        hits = [self.passages(variant, sample, row) for sample, row in zip(samples, found)]
         return self.prompter.prompts([sample.question for sample in samples], hits, self.retriever.chunks, self.room)
+
+    def passages(self, variant: str, sample: Sample, found: list) -> list:
+        """What a variant is given: what was found, the relevant documents' chunks, or chunks of others."""
+        match CONTEXT[variant]:
+            case "search":
+                return found
+            case "gold":
+                return self.retriever.gold(sample.relevant)
+            case "random":
+                return self.retriever.random(sample.relevant, sample.id)
+        return []
 
     def accuracy(self, variant: str, found: list) -> list[dict]:
         """One row per test question; batches of like length, the longest first."""
@@ -36,12 +47,25 @@ class Bench:
     def _row(self, variant: str, sample: Sample, prompt_tokens: int, answer, hits) -> dict:
         row = {"variant": variant, "sample_id": sample.id, "cluster": sample.cluster, "answer": answer.text, "finish": answer.finish}
         row |= {"prompt_tokens": prompt_tokens, "completion_tokens": answer.tokens}
-        row |= score_answer(answer.text, sample.references, self.settings["prompt"]["abstention"])
-        if RETRIEVES[variant]:
+        abstention = self.settings["prompt"]["abstention"]
+        row |= score_answer(answer.text, sample.references, abstention)
+        shown = self.passages(variant, sample, hits)
+        if shown:
+            texts = [text for hit in shown for text in (self.retriever.chunks[hit.chunk].title, self.retriever.chunks[hit.chunk].text)]
+            row |= grounded(answer.text, texts, abstention)
+        if CONTEXT[variant] == "search":
             k = self.retriever.top_k
-            row |= score_ranking([self.retriever.chunks[hit.chunk].document for hit in hits], sample.relevant, k)
+            row |= self.ranking(sample, hits)
             row[f"ann_recall_at_{k}"] = float(np.mean([hit.in_exact for hit in hits]))
         return row
+
+    def ranking(self, sample: Sample, hits) -> dict[str, float]:
+        """Scores of what was found, and recall of exact search; none without relevance labels."""
+        if not sample.relevant:
+            return {}
+        k, documents = self.retriever.top_k, lambda rows: [self.retriever.chunks[row].document for row in rows]
+        scores = score_ranking(documents(hit.chunk for hit in hits), sample.relevant, k)
+        return scores | {f"exact_recall_at_{k}": score_ranking(documents(hits.exact), sample.relevant, k)[f"recall_at_{k}"]}
 
     def latency(self, counts: dict[tuple[str, str], int], seed: int) -> list[dict]:
         """Times single queries, the variants in mixed order, each computing as many tokens as its accuracy pass gave."""
@@ -60,7 +84,7 @@ class Bench:
 
     def _time(self, variant: str, sample: Sample, counts: dict) -> dict:
         start = perf_counter()
-        found = self.retriever.search([sample.question], shadow=False) if RETRIEVES[variant] else [[]]
+        found = self.retriever.search([sample.question], shadow=False) if CONTEXT[variant] == "search" else [[]]
         searched = perf_counter()
         prompt = self.prompts(variant, [sample], found)
         ready = perf_counter()

@@ -10,7 +10,9 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
-COLOURS = dict(zip(["baseline", "rag", "finetuned", "hybrid", "hybrid_raft"], plt.get_cmap("tab10").colors))
+import settings
+
+COLOURS = dict(zip(settings.CONTEXT, plt.get_cmap("tab10").colors))
 
 
 def write(folder: Path, quality: pd.DataFrame, contrasts: pd.DataFrame, latency: pd.DataFrame, training: pd.DataFrame, variants) -> None:
@@ -41,11 +43,12 @@ def _bars(path: Path, quality: pd.DataFrame, variants) -> None:
     rows = quality[(quality.metric == "exact_match") & quality.slice.str.contains("^(?:all|knowledge=.*|task=.*)$")]
     names = list(dict.fromkeys(rows.slice))
     figure, axes = plt.subplots(figsize=(10, 4), layout="constrained")
+    width = 0.8 / len(variants)
     for index, variant in enumerate(variants):
         own = rows[rows.variant == variant].set_index("slice").loc[names]
-        at = [position + (index - (len(variants) - 1) / 2) * 0.16 for position in range(len(names))]
+        at = [position + (index - (len(variants) - 1) / 2) * width for position in range(len(names))]
         error = [100 * (own.point - own.ci_low).clip(lower=0), 100 * (own.ci_high - own.point).clip(lower=0)]
-        axes.bar(at, 100 * own.point, 0.15, yerr=error, capsize=2, label=variant, color=COLOURS[variant])
+        axes.bar(at, 100 * own.point, 0.95 * width, yerr=error, capsize=2, label=variant, color=COLOURS[variant])
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("exact match, %")
     axes.legend()

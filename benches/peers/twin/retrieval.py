@@ -1,6 +1,7 @@
 """Documents into a searchable index, and questions into passages: Model2Vec vectors in numpy, the graph by hnswlib."""
 
 import json
+import random
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,14 @@ def _split(text: str, max_tokens: int, count_tokens) -> list[str]:
     return [piece.strip() for piece in pieces]
 
 
+class Found(list):
+    """Hits, and the rows that exact search has."""
+
+    def __init__(self, hits, exact: list[int]):
+        super().__init__(hits)
+        self.exact = exact
+
+
 class Retriever:
     """The index over the chunks, with exact search beside it."""
 
@@ -103,6 +112,9 @@ class Retriever:
         self.index.add_items(self.vectors, num_threads=threads)
         self.index.set_ef(hnsw["ef_search"])
         self.threads = threads
+        self.rows_of: dict[str, list[int]] = {}
+        for row, chunk in enumerate(chunks):
+            self.rows_of.setdefault(chunk.document, []).append(row)
 
     def search(self, questions: list[str], shadow: bool) -> list[list[Hit]]:
         """The best passages of every question, best first, ties by row; `shadow` also searches exactly and marks the hits it agrees with."""
@@ -112,10 +124,26 @@ class Retriever:
         scores = np.einsum("qd,qkd->qk", queries, self.vectors[rows])
         order = np.lexsort((rows, -scores), axis=1)
         rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
-        agrees = np.full(rows.shape, None)
+        agrees, exact = np.full(rows.shape, None), np.empty((len(questions), 0), np.int64)
         if shadow:
             every = queries @ self.vectors.T
-            worst = np.partition(every, -self.top_k, axis=1)[:, -self.top_k]
+            exact = np.argpartition(-every, self.top_k - 1, axis=1)[:, : self.top_k]
+            worst = np.take_along_axis(every, exact, 1).min(axis=1)
             # The two inner products are rounded differently in the last bits.
             agrees = scores >= worst[:, None] - 1e-6
-        return [[Hit(*hit) for hit in zip(*lists)] for lists in zip(rows.tolist(), scores.tolist(), agrees.tolist())]
+        lists = zip(rows.tolist(), scores.tolist(), agrees.tolist(), exact.tolist())
+        return [Found((Hit(*hit) for hit in zip(row, score, agree)), best) for row, score, agree, best in lists]
+
+    def gold(self, relevant: list[str]) -> list[Hit]:
+        """The relevant documents' chunks, in corpus order."""
+        rows = sorted(row for document in relevant for row in self.rows_of.get(document, []))
+        return [Hit(row, 0.0, None) for row in rows[: self.top_k]]
+
+    def random(self, relevant: list[str], key: str) -> list[Hit]:
+        """As many chunks of other documents, drawn for this question."""
+        rng, barred, rows = random.Random(key), {row for document in relevant for row in self.rows_of.get(document, [])}, []
+        while len(rows) < min(self.top_k, len(self.chunks) - len(barred)):
+            row = rng.randrange(len(self.chunks))
+            if row not in barred and row not in rows:
+                rows.append(row)
+        return [Hit(row, 0.0, None) for row in rows]

@@ -89,7 +89,7 @@ def main() -> None:
     phases.end("latency")
 
     first = list(predictions.columns).index("completion_tokens") + 1
-    metrics = list(predictions.columns[first:])
+    metrics = [column for column in predictions.columns[first:] if column not in ("answer", "finish")]
     quality, contrasts = tables.quality_and_contrasts(predictions, dataset.test, variants, metrics, spec["measure"], seed)
     latency = tables.latency(timings, spec["measure"], seed)
     for name, table in [("quality", quality), ("contrasts", contrasts), ("latency", latency)]:
@@ -123,7 +123,9 @@ def train(spec, dataset, model, prompter, retriever, context, output):
             questions = [sample.question for sample in samples]
             hits = retriever.search(questions, shadow=True) if name == "hybrid_raft" else [[] for _ in questions]
             prompts = prompter.prompts(questions, hits, retriever.chunks, room)
-            labels = [f"{spec['prompt']['answer_prefix']}{sample.references[0]}{spec['prompt']['answer_suffix']}" for sample in samples]
+            # A question without an answer teaches to say so.
+            answers = [(sample.references or spec["prompt"]["abstention"])[0] for sample in samples]
+            labels = [f"{spec['prompt']['answer_prefix']}{answer}{spec['prompt']['answer_suffix']}" for answer in answers]
             splits.append(finetune.rows(prompts, prompter.answers(labels), spec["finetune"]["max_length"]))
         folder = output / "adapters" / name
         adapted[name], log, seconds[name] = finetune.train(model, *splits, spec["finetune"], spec["seeds"][0], folder)

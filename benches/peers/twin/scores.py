@@ -50,8 +50,16 @@ def score_answer(answer: str, references: list[str], abstention: list[str]) -> d
         "exact_match": float(normal in wanted),
         "token_f1": max(token_f1(words, text.split()) for text in wanted),
         "contains": float(any(contains(words, text.split()) for text in wanted)),
-        "rouge_l": max((rouge_l(answer, text) for text in references), default=0.0),
+        "rouge_l": max((rouge_l(answer, text) for text in references), default=float(normal in wanted)),
     }
+
+
+def grounded(answer: str, passages: list[str], abstention: list[str]) -> dict[str, float]:
+    """Does the answer stand in a passage? Nothing for an answer that abstains."""
+    normal = normalise(answer)
+    if not normal or normal in {normalise(text) for text in abstention}:
+        return {}
+    return {"grounded": float(any(f" {normal} " in f" {normalise(text)} " for text in passages))}
 
 
 def score_ranking(ranked: list[str], relevant: list[str], k: int) -> dict[str, float]:

@@ -10,9 +10,17 @@ MODEL = ROOT / "harness/assets/model"
 EMBEDDER = ROOT / "harness/assets/embedder"
 DATASET = ROOT / "datasets/factworld"
 
-# Variants: do they search, and with which adapter do they answer?
-RETRIEVES = {"baseline": False, "rag": True, "finetuned": False, "hybrid": True, "hybrid_raft": True}
-ADAPTER = {"baseline": None, "rag": None, "finetuned": "finetuned", "hybrid": "finetuned", "hybrid_raft": "hybrid_raft"}
+# Variants: where do their passages come from, and with which adapter do they answer?
+CONTEXT = {
+    "baseline": None,
+    "rag": "search",
+    "finetuned": None,
+    "hybrid": "search",
+    "hybrid_raft": "search",
+    "oracle": "gold",
+    "random": "random",
+}
+ADAPTER = dict.fromkeys(CONTEXT) | {"finetuned": "finetuned", "hybrid": "finetuned", "hybrid_raft": "hybrid_raft"}
 
 
 def read(spec: Path = QUICKSTART) -> dict:

@@ -40,9 +40,15 @@ pub enum Command {
     /// Check a spec and say what would run, how many tokens, and about how long it takes
     Plan(PlanArgs),
     /// Make the tables, figures and reports of a run folder again
-    Report(FolderArgs),
+    Report(ReportArgs),
     /// Put runs side by side
     Compare(CompareArgs),
+    /// Hold a candidate run against a reference run: exit 1 if something got worse
+    Gate(GateArgs),
+    /// Keep runs over time: trends, changes of level, flaky questions, the reference
+    History(HistoryArgs),
+    /// Answer some questions of a run again and compare byte by byte
+    Verify(VerifyArgs),
     /// Show one question of a run: passages, prompts, every variant's answer and scores
     Show(ShowArgs),
     /// Check, convert or generate datasets
@@ -91,13 +97,51 @@ pub struct PlanArgs {
     /// What would run.
     #[command(flatten)]
     pub spec: SpecArgs,
+    /// Say what it takes to show a difference of so many points (`3`, `3pp`)
+    #[arg(long, value_name = "POINTS", value_parser = effect)]
+    pub effect: Option<f64>,
+    /// Assumed: points that the weaker variant scores
+    #[arg(long, value_name = "POINTS", value_parser = points, default_value = "60")]
+    pub base_rate: f64,
+    /// Assumed: points of the questions that exactly one of two variants gets right
+    #[arg(long, value_name = "POINTS", value_parser = points, default_value = "20")]
+    pub discordance: f64,
+    /// Assumed: correlation of differences within a cluster of questions
+    #[arg(long, value_name = "RHO", value_parser = correlation, default_value = "0.1")]
+    pub correlation: f64,
+    /// Assumed: standard deviation between trainings, in points
+    #[arg(long, value_name = "POINTS", value_parser = points, default_value = "1")]
+    pub seed_deviation: f64,
 }
 
-/// A run folder.
+/// Points of a score, as a number with or without `pp` or `%`.
+fn points(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches("pp").trim_end_matches('%').trim();
+    match number.parse::<f64>() {
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value / 100.0),
+        _ => Err("expected points from 0 to 100, such as `3pp`".to_owned()),
+    }
+}
+
+fn effect(text: &str) -> Result<f64, String> {
+    points(text).and_then(|value| if value > 0.0 { Ok(value) } else { Err("expected more than 0 points".to_owned()) })
+}
+
+fn correlation(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("expected 0 to 1".to_owned()),
+    }
+}
+
+/// `ragft report`
 #[derive(Debug, Args)]
-pub struct FolderArgs {
+pub struct ReportArgs {
     /// Run folder
     pub run: PathBuf,
+    /// Claims to judge in place of the built-in ones; kept in the folder as `claims.toml`
+    #[arg(long, value_name = "FILE")]
+    pub claims: Option<PathBuf>,
 }
 
 /// `ragft compare`
@@ -106,6 +150,107 @@ pub struct CompareArgs {
     /// Run folders
     #[arg(required = true, num_args = 1..)]
     pub runs: Vec<PathBuf>,
+}
+
+/// `ragft gate`
+#[derive(Debug, Args)]
+pub struct GateArgs {
+    /// Run folder under test
+    #[arg(required_unless_present_any = ["aa", "print_policy"], requires = "against")]
+    pub candidate: Option<PathBuf>,
+    /// Run folder to hold it against, or a history with a blessed run
+    #[arg(long, value_name = "REFERENCE")]
+    pub against: Option<PathBuf>,
+    /// What is tested and what may get worse [default: the one that `--print-policy` shows]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Write JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write SARIF 2.1.0
+    #[arg(long, value_name = "FILE")]
+    pub sarif: Option<PathBuf>,
+    /// Append Markdown, for example to `$GITHUB_STEP_SUMMARY`
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+    /// Write the candidate's figures in Bencher Metric Format
+    #[arg(long, value_name = "FILE")]
+    pub bmf: Option<PathBuf>,
+    /// Print GitHub's `::error` and `::warning` lines
+    #[arg(long)]
+    pub annotations: bool,
+    /// Instead: how often the policy raises a false alarm, over simulated pairs from this run (exit 1 if more often than `alpha`)
+    #[arg(long, value_name = "REFERENCE", conflicts_with_all = ["candidate", "against"])]
+    pub aa: Option<PathBuf>,
+    /// Simulated pairs
+    #[arg(long, value_name = "N", default_value_t = 400, requires = "aa")]
+    pub pairs: usize,
+    /// Share of clusters whose answers luck changes in a simulated pair
+    #[arg(long, value_name = "SHARE", default_value_t = 0.3, requires = "aa")]
+    pub changed: f64,
+    /// Loss in points that is planted to measure the power; 0 measures none
+    #[arg(long, value_name = "POINTS", default_value_t = 5.0, requires = "aa")]
+    pub effect: f64,
+    /// Seed of the simulation
+    #[arg(long, value_name = "SEED", default_value_t = 1, requires = "aa")]
+    pub seed: u64,
+    /// Print every setting of a policy with its default
+    #[arg(long)]
+    pub print_policy: bool,
+}
+
+/// `ragft history`
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: HistoryVerb,
+}
+
+/// Verbs of `ragft history`.
+#[derive(Debug, Subcommand)]
+pub enum HistoryVerb {
+    /// Add a finished run
+    Add {
+        /// History folder: new or with runs in it
+        dir: PathBuf,
+        /// Run folder
+        run: PathBuf,
+    },
+    /// Show one figure over all runs: changes of level, flaky questions, and a plot in the folder
+    Trend {
+        /// History folder
+        dir: PathBuf,
+        /// For example `recall_at_4`, `prompt_tokens`, `e2e_p50_calibrated` [default: the metric that leads the report]
+        #[arg(long, value_name = "METRIC")]
+        metric: Option<String>,
+        /// For example `knowledge=fresh` [default: all questions]
+        #[arg(long, value_name = "SLICE")]
+        slice: Option<String>,
+    },
+    /// Make a run of the history the reference of `ragft gate --against DIR`
+    Bless {
+        /// History folder
+        dir: PathBuf,
+        /// Run folder
+        run: PathBuf,
+    },
+}
+
+/// `ragft verify`
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Run folder
+    pub run: PathBuf,
+    /// Questions per variant and training seed
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub questions: usize,
+    /// Names the sample of questions
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub seed: u64,
+    /// Folder that the relative paths of the run's spec start from [default: here]
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
 }
 
 /// `ragft show`

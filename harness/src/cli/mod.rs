@@ -4,6 +4,8 @@ mod args;
 mod compare;
 mod dataset;
 mod failure;
+mod gate;
+mod history;
 mod init;
 mod model;
 mod plan;
@@ -13,6 +15,7 @@ mod run;
 mod show;
 mod spec;
 mod threads;
+mod verify;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -23,14 +26,15 @@ pub use args::Cli;
 use args::Command;
 use failure::Failure;
 
-/// Parses the arguments, does what they ask, and gives the exit code: 0 done, 2 the request was wrong, 4 a run-time failure, 130 interrupted.
+/// Parses the arguments, does what they ask, and gives the exit code: 0 done, 1 the gate found a regression or a verification a difference,
+/// 2 the request was wrong, 3 the gate is undecided and the policy stops at that, 4 a run-time failure, 130 interrupted.
 ///
 /// To be called first in a process, from its only thread: it settles how many threads there will be.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(&cli);
     match threads::settle(cli.global.threads).and_then(|()| threads::in_pool(|| dispatch(&cli))) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             let _ = write!(std::io::stderr(), "{failure}");
             ExitCode::from(failure.code)
@@ -38,8 +42,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: &Cli) -> Result<(), Failure> {
+/// The exit code of a request that was carried out.
+fn dispatch(cli: &Cli) -> Result<u8, Failure> {
     match &cli.command {
+        Command::Gate(args) => return gate::run(args, &cli.global),
+        Command::Verify(args) => return verify::run(args, &cli.global),
+        Command::History(args) => history::run(args, &cli.global),
         Command::Run(args) => run::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Report(args) => report::run(args, &cli.global),
@@ -53,6 +61,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
             Ok(())
         }
     }
+    .map(|()| 0)
 }
 
 /// Logs go to stderr; `RUST_LOG` chooses what is in them, and only warnings are by default.

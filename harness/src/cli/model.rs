@@ -14,6 +14,7 @@ use crate::finetune::pretrain_spec::PretrainSpec;
 use crate::lm::ModelError;
 use crate::measure::events::RunEvent;
 use crate::measure::source::ModelSource;
+use crate::report::plot;
 use crate::retrieval;
 
 /// Inspects, pre-trains or distils a model.
@@ -64,12 +65,20 @@ fn pretrain(path: &Path, output: &Path, global: &Global) -> Result<(), Failure> 
     let result = pretrain::pretrain(&spec, output, &mut |event| tell(&mut progress, &event), &INTERRUPT);
     progress.finish();
     match result {
-        Ok(_) => Ok(()),
+        Ok(_) => draw(output),
         Err(PretrainError::Training(TrainingError::Interrupted { .. })) => {
             Err(Failure::interrupted(&format!("ragft model pretrain {} -o {}", path.display(), output.display())))
         }
         Err(error) => Err(Failure::runtime(&error)),
     }
+}
+
+/// The curves of a finished pre-training, into `plots/`.
+fn draw(output: &Path) -> Result<(), Failure> {
+    let (evaluations, steps) = pretrain::read_history(output).map_err(|error| Failure::runtime(&error))?;
+    let folder = output.join("plots");
+    std::fs::create_dir_all(&folder).map_err(|error| Failure::runtime(&PretrainError::File { path: folder.clone(), source: error }))?;
+    plot::write(&folder, &plot::pretraining(&evaluations, &steps)).map_err(|error| Failure::runtime(&error))
 }
 
 fn tell(progress: &mut Progress, event: &PretrainEvent) {

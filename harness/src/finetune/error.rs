@@ -4,10 +4,10 @@
 #[derive(Debug, thiserror::Error)]
 pub enum TrainingError {
     /// Not one row is left to train on.
-    #[error("no training example is left of {labels} ({dropped} dropped: the prompt alone exceeds {max_length} tokens)")]
+    #[error("no training example is left of {examples} ({dropped} dropped: the prompt alone exceeds {max_length} tokens)")]
     NoExamples {
         /// Given.
-        labels: usize,
+        examples: usize,
         /// Left out.
         dropped: usize,
         /// Limit of a row.

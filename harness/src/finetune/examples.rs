@@ -6,7 +6,7 @@ use crate::rng::Rng;
 
 use super::{BatchSource, TrainingSequence};
 
-/// One label, tokenized.
+/// One label, or a piece of a document, tokenized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
     /// The prompt exactly as it is put to the model.
@@ -15,6 +15,8 @@ pub struct Example {
     pub answer: Vec<u32>,
     /// Examples of one cluster are never split between training and validation.
     pub cluster: String,
+    /// Somebody wrote it as question and answer; false for plain text.
+    pub is_label: bool,
 }
 
 /// Rows that fit, and how many did not.
@@ -139,7 +141,7 @@ mod tests {
     use super::*;
 
     fn example(prompt: usize, answer: usize, cluster: &str) -> Example {
-        Example { prompt: vec![1; prompt], answer: vec![2; answer], cluster: cluster.into() }
+        Example { prompt: vec![1; prompt], answer: vec![2; answer], cluster: cluster.into(), is_label: true }
     }
 
     /// Row `i` holds the token `i`, `length(i)` times.

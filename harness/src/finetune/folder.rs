@@ -102,6 +102,11 @@ pub(super) fn write_finished(
     Ok(TrainingOutcome { weights, figures: file.figures, rows: file.rows, hash })
 }
 
+/// Whether the folder holds a finished training, of whatever request.
+pub fn is_finished(folder: &Path) -> bool {
+    folder.join(TRAINING_FILE).is_file()
+}
+
 /// The adapter, if the folder holds a finished one of this very request.
 pub(super) fn load_finished(request: &TrainingRequest) -> Result<Option<TrainingOutcome>, TrainingError> {
     let folder = request.folder;

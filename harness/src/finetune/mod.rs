@@ -33,6 +33,7 @@ pub mod trainer;
 use serde::{Deserialize, Serialize};
 
 pub use error::TrainingError;
+pub use folder::is_finished;
 pub use run::{TrainingOutcome, TrainingRequest, TunedWeights, train_adapter};
 
 /// One row to train on.

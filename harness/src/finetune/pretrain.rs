@@ -78,7 +78,7 @@ impl crate::diagnostic::Hint for PretrainError {
 }
 
 /// Pre-trains to the end and writes the model (f16) to `out_dir`, one line per
-/// evaluation in `pretrain.jsonl` and one per known fact in `exposures.jsonl`. A second call with the
+/// evaluation in `pretrain.jsonl`, one per optimizer step in `training.jsonl` and one per known fact in `exposures.jsonl`. A second call with the
 /// same spec and folder goes on where the first was interrupted.
 ///
 /// # Errors
@@ -127,9 +127,8 @@ pub fn pretrain(
     let scored = evaluator.score(&decoder, progress.step)?;
     log.write(&scored)?;
     events(PretrainEvent::Evaluation(&scored));
-    let shown: String = exposures(spec)?.iter().map(|row| serde_json::to_string(row).expect("counts serialize") + "\n").collect();
-    let path = out_dir.join("exposures.jsonl");
-    std::fs::write(&path, shown).map_err(|source| PretrainError::File { path, source })?;
+    write_lines(&out_dir.join("exposures.jsonl"), &exposures(spec)?)?;
+    write_lines(&out_dir.join("training.jsonl"), &progress.rows)?;
     save_folder(out_dir, &decoder, &tokenizer, DType::F16)?;
     if checkpoint.exists() {
         std::fs::remove_dir_all(&checkpoint).map_err(|source| PretrainError::File { path: checkpoint, source })?;
@@ -200,6 +199,26 @@ fn initial_decoder(spec: &PretrainSpec, vocabulary: usize) -> candle_core::Resul
     })
 }
 
+fn write_lines<T: serde::Serialize>(path: &Path, rows: &[T]) -> Result<(), PretrainError> {
+    let text: String = rows.iter().map(|row| serde_json::to_string(row).expect("figures serialize") + "\n").collect();
+    std::fs::write(path, text).map_err(|source| PretrainError::File { path: path.into(), source })
+}
+
+/// What a finished pre-training left behind: its evaluations and its steps.
+///
+/// # Errors
+/// [`PretrainError::File`] where `pretrain.jsonl` or `training.jsonl` cannot be read or is not what it should be.
+pub fn read_history(folder: &Path) -> Result<(Vec<Evaluation>, Vec<TrainingRow>), PretrainError> {
+    Ok((read_lines(&folder.join("pretrain.jsonl"))?, read_lines(&folder.join("training.jsonl"))?))
+}
+
+fn read_lines<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, PretrainError> {
+    let failed = |source| PretrainError::File { path: path.into(), source };
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let rows: Result<Vec<T>, serde_json::Error> = text.lines().map(serde_json::from_str).collect();
+    rows.map_err(|error| failed(error.into()))
+}
+
 /// `pretrain.jsonl`: one line per evaluation, in order of steps.
 struct EvaluationLog {
     path: PathBuf,
@@ -263,7 +282,7 @@ mod tests {
         assert!(matches!(error, PretrainError::Training(TrainingError::Interrupted { step: 3, .. })), "{error}");
         interrupt.store(false, Ordering::Relaxed);
         pretrain(&spec, &halted, &mut |_| {}, &interrupt).unwrap();
-        for name in ["model.safetensors", "tokenizer.json", "pretrain.jsonl"] {
+        for name in ["model.safetensors", "tokenizer.json", "pretrain.jsonl", "exposures.jsonl"] {
             assert!(std::fs::read(whole.join(name)).unwrap() == std::fs::read(halted.join(name)).unwrap(), "`{name}` differs");
         }
         assert!(!halted.join("checkpoint").exists());

@@ -139,11 +139,12 @@ impl Data {
         };
         let max_length = spec.max_length.min(request.base.config.max_position_embeddings);
         let (train, validation) = (examples::fit(train, max_length), examples::fit(validation, max_length));
-        let labels = request.train.len() + request.validation.len();
+        let examples = request.train.len() + request.validation.len();
+        let labels = request.train.iter().chain(request.validation).filter(|example| example.is_label).count();
         let count = |number: fn(&FittedRows) -> usize| number(&train) + number(&validation);
         let (dropped, cut) = (count(|fitted| fitted.dropped), count(|fitted| fitted.cut));
         if train.rows.is_empty() {
-            return Err(TrainingError::NoExamples { labels, dropped, max_length });
+            return Err(TrainingError::NoExamples { examples, dropped, max_length });
         }
         Ok(Self {
             source: EpochSource::new(train.rows, spec.micro_batch, spec.grad_accum_steps, spec.epochs, spec.max_steps, request.seed),
@@ -236,6 +237,7 @@ mod tests {
     fn spec(method: FinetuneMethod) -> FinetuneSpec {
         FinetuneSpec {
             method,
+            examples: crate::spec::TrainingExamples::Qa,
             rank: 4,
             alpha: 8.0,
             dropout: 0.1,
@@ -259,8 +261,12 @@ mod tests {
     }
 
     fn examples(count: u32) -> Vec<Example> {
-        let example =
-            |i: u32| Example { prompt: vec![1, 2 + i % 15, 3 + i % 7], answer: vec![4 + i % 11, 5 + i % 13, 0], cluster: i.to_string() };
+        let example = |i: u32| Example {
+            prompt: vec![1, 2 + i % 15, 3 + i % 7],
+            answer: vec![4 + i % 11, 5 + i % 13, 0],
+            cluster: i.to_string(),
+            is_label: true,
+        };
         (0..count).map(example).collect()
     }
 
@@ -410,7 +416,7 @@ mod tests {
         let figures = bench.train(&mut |_| ()).unwrap().figures;
         assert_eq!((figures.labels, figures.dropped, figures.cut), (20, 1, 19));
         let short = Bench::new(FinetuneSpec { max_length: 3, ..spec(FinetuneMethod::Lora) }, 20);
-        assert!(matches!(short.train(&mut |_| ()), Err(TrainingError::NoExamples { labels: 20, dropped: 20, max_length: 3 })));
+        assert!(matches!(short.train(&mut |_| ()), Err(TrainingError::NoExamples { examples: 20, dropped: 20, max_length: 3 })));
         let zero = Bench::new(FinetuneSpec { micro_batch: 0, ..spec(FinetuneMethod::Lora) }, 20);
         assert!(matches!(zero.train(&mut |_| ()), Err(TrainingError::Setting { key: "micro_batch", .. })));
     }

@@ -1,6 +1,6 @@
 //! The result hash: over everything that must not change when nothing changed.
 
-use crate::store::row::{JournalRow, StageNs};
+use crate::store::row::JournalRow;
 
 /// BLAKE3 over ids, answers, hits, token counts, scores and operations of all rows, in an order of their own; no times, no run id.
 pub fn result_hash(rows: &[JournalRow]) -> String {
@@ -8,8 +8,7 @@ pub fn result_hash(rows: &[JournalRow]) -> String {
     ordered.sort_by(|left, right| key(left).cmp(&key(right)));
     let mut hasher = blake3::Hasher::new();
     for row in ordered {
-        let timeless = JournalRow { run_id: String::new(), stage_ns: StageNs::default(), ttft_ns: 0, e2e_ns: 0, ..row.clone() };
-        serde_json::to_writer(&mut hasher, &timeless).expect("rows are plain data");
+        serde_json::to_writer(&mut hasher, &row.timeless()).expect("rows are plain data");
         hasher.update(b"\n");
     }
     hasher.finalize().to_hex().to_string()
@@ -22,32 +21,10 @@ fn key(row: &JournalRow) -> (crate::store::row::Phase, &str, u64, &str, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::row::{Phase, SCHEMA_VERSION};
+    use crate::store::row::Phase;
 
     fn row(sample: &str, answer: &str, e2e_ns: u64) -> JournalRow {
-        JournalRow {
-            schema_version: SCHEMA_VERSION,
-            run_id: "r".into(),
-            variant: "rag".into(),
-            seed: 1,
-            sample_id: sample.into(),
-            repeat: 0,
-            phase: Phase::Accuracy,
-            answer: answer.into(),
-            finish_reason: "stop".into(),
-            prompt_tokens: 1,
-            context_tokens: 0,
-            completion_tokens: 1,
-            cached_tokens: 0,
-            hits: vec![],
-            context_cut: false,
-            scores: std::collections::BTreeMap::from([("exact_match".into(), 1.0)]),
-            stage_ns: StageNs::default(),
-            ttft_ns: 0,
-            e2e_ns,
-            flops: 1e6,
-            error: None,
-        }
+        JournalRow { answer: answer.into(), e2e_ns, ..JournalRow::example(Phase::Accuracy, "rag", 1, sample) }
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use super::accuracy::chain;
+use super::bench::Bench;
 use super::events::{Listener, RunEvent};
 use super::query::{Query, picks_of};
-use super::runner::{Bench, RunError};
+use super::runner::RunError;
 use crate::clock::Stopwatch;
 use crate::lm::{GenerationConfig, Prompt};
 use crate::rng::Rng;

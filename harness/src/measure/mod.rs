@@ -5,6 +5,9 @@
 //! [`events::RunEvent`]. Nothing after this module loads a model.
 
 pub mod accuracy;
+pub mod audit;
+pub mod bench;
+pub mod calibration;
 pub mod counters;
 pub mod events;
 pub mod hash;
@@ -15,3 +18,4 @@ pub mod query;
 pub mod runner;
 pub mod source;
 pub mod training;
+pub mod verify;

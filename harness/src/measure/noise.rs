@@ -3,18 +3,17 @@
 //! Some questions of every variant are answered again one at a time, and with weights of the other types. A difference between runs that is
 //! no larger than what this finds says nothing about the variants.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use super::bench::{Answered, Bench};
 use super::events::{Listener, RunEvent};
-use super::query::Query;
-use super::runner::{Bench, RunError};
+use super::runner::RunError;
 use crate::lm::{GenerationConfig, LanguageModel as _, Prompt};
 use crate::rng::Rng;
 use crate::score;
 use crate::spec::{Dtype, VariantKind};
 use crate::store::manifest::NoiseRecord;
-use crate::store::row::{JournalRow, Phase};
+use crate::store::row::JournalRow;
 
 /// What is done otherwise than in the accuracy pass.
 #[derive(Clone, Copy)]
@@ -32,13 +31,6 @@ impl Change {
     }
 }
 
-/// An answer of the accuracy pass, to compare with.
-struct Known<'a> {
-    sample: usize,
-    query: Query,
-    row: &'a JournalRow,
-}
-
 /// Answers again what the spec asks for, under the first seed.
 ///
 /// # Errors
@@ -50,7 +42,9 @@ pub fn run(bench: &Bench, rows: &[JournalRow], listener: &mut Listener) -> Resul
         let others = [Dtype::F32, Dtype::Bf16, Dtype::Q8_0].into_iter().filter(|&dtype| dtype != plan.spec.model.dtype);
         changes.extend(others.map(Change::Weights));
     }
-    let total = plan.spec.measure.noise_samples.min(plan.dataset.test.len()) * plan.spec.variants.len() * changes.len();
+    let count = plan.spec.measure.noise_samples.min(plan.dataset.test.len());
+    let chosen = Rng::new(plan.spec.seeds[0], "noise-samples").sample_indices(plan.dataset.test.len(), count);
+    let total = count * plan.spec.variants.len() * changes.len();
     listener(RunEvent::Phase { name: "noise", detail: "other batch size, other weight types", total: total as u64, unit: "answers" });
     let mut records = Vec::new();
     for change in changes {
@@ -58,7 +52,7 @@ pub fn run(bench: &Bench, rows: &[JournalRow], listener: &mut Listener) -> Resul
             if bench.interrupt.load(Ordering::Relaxed) {
                 return Err(RunError::Interrupted);
             }
-            let known = known(bench, rows, variant)?;
+            let known = bench.answered(rows, variant, &chosen)?;
             records.push(compare(bench, variant, change, &known)?);
             listener(RunEvent::Advance(known.len() as u64));
         }
@@ -66,26 +60,10 @@ pub fn run(bench: &Bench, rows: &[JournalRow], listener: &mut Listener) -> Resul
     Ok(records)
 }
 
-/// The seeded sample of questions, as far as the accuracy pass has answered them.
-fn known<'a>(bench: &Bench, rows: &'a [JournalRow], variant: VariantKind) -> Result<Vec<Known<'a>>, RunError> {
+fn compare(bench: &Bench, variant: VariantKind, change: Change, known: &[Answered]) -> Result<NoiseRecord, RunError> {
     let plan = bench.plan;
-    let seed = plan.spec.seeds[0];
-    let mine = rows.iter().filter(|row| row.phase == Phase::Accuracy && row.variant == variant.name() && row.seed == seed);
-    let answered: BTreeMap<&str, &JournalRow> = mine.filter(|row| row.error.is_none()).map(|row| (row.sample_id.as_str(), row)).collect();
-    let count = plan.spec.measure.noise_samples.min(plan.dataset.test.len());
-    let chosen = Rng::new(seed, "noise-samples").sample_indices(plan.dataset.test.len(), count);
-    let mut known = Vec::with_capacity(count);
-    for sample in chosen {
-        if let Some(&row) = answered.get(plan.dataset.test[sample].id.as_str()) {
-            known.push(Known { sample, query: bench.query(variant, sample)?, row });
-        }
-    }
-    Ok(known)
-}
-
-fn compare(bench: &Bench, variant: VariantKind, change: Change, known: &[Known]) -> Result<NoiseRecord, RunError> {
-    let plan = bench.plan;
-    let prompt = |known: &Known| Prompt { tokens: known.query.prompt.tokens.clone(), stream: plan.dataset.test[known.sample].id.clone() };
+    let prompt =
+        |known: &Answered| Prompt { tokens: known.query.prompt.tokens.clone(), stream: plan.dataset.test[known.sample].id.clone() };
     let prompts: Vec<Prompt> = known.iter().map(prompt).collect();
     let config = bench.generation_config();
     let (model, adapter) = bench.weights(variant, plan.spec.seeds[0]);

@@ -173,10 +173,23 @@ impl RunPlan {
         let mismatch = |problem: String, mend: &str| Err(PlanError::Mismatch { problem, mend: mend.into() });
         for variant in &self.spec.variants {
             let name = variant.name();
-            if variant.is_tuned() && self.dataset.train.is_empty() {
+            let examples = self.spec.finetune.examples;
+            if variant.is_tuned() && examples.has_labels() && self.dataset.train.is_empty() {
                 return mismatch(
                     format!("variant `{name}` needs training questions and the dataset has none"),
-                    "give a `train` split, or take the variant out of `variants`",
+                    "give a `train` split, set `finetune.examples` to `documents`, or take the variant out of `variants`",
+                );
+            }
+            if variant.is_tuned() && examples.has_documents() && self.dataset.documents.is_empty() {
+                return mismatch(
+                    format!("variant `{name}` is to be tuned on documents and the dataset has none"),
+                    "give `documents.jsonl`, or set `finetune.examples` to `qa`",
+                );
+            }
+            if self.spec.adapter_of(*variant) == Some(TrainContext::Retrieved) && !examples.has_labels() {
+                return mismatch(
+                    format!("variant `{name}` is tuned on questions with retrieved passages, and `finetune.examples` is `documents`"),
+                    "set `finetune.examples` to `qa` or `both`, or take the variant out of `variants`",
                 );
             }
             if variant.context() != ContextSource::None && self.dataset.documents.is_empty() {

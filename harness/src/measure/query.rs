@@ -33,6 +33,8 @@ pub fn picks_of(retrieved: &Retrieved) -> Vec<Pick> {
 pub struct Query {
     /// Best first.
     pub picks: Vec<Pick>,
+    /// What exact search would have picked, as indices into the retriever's chunks; empty for given passages and unshadowed searches.
+    pub exact: Vec<usize>,
     /// The prompt that fits.
     pub prompt: FittedPrompt,
 }
@@ -50,7 +52,7 @@ impl Query {
         let passages: Vec<Passage> =
             picks.iter().map(|pick| &chunks[pick.chunk]).map(|chunk| Passage { title: &chunk.title, text: &chunk.text }).collect();
         let prompt = template.fit(question, &passages, room, encode)?;
-        Ok(Self { picks, prompt })
+        Ok(Self { picks, exact: Vec::new(), prompt })
     }
 }
 
@@ -108,8 +110,21 @@ impl RowContext<'_> {
         let answer = generation.text.trim().to_owned();
         let mut scores = score::score_answer(&answer, sample, self.abstention);
         if self.variant.context() == ContextSource::Retrieved && !sample.relevant.is_empty() {
-            let ranking: Vec<&str> = query.picks.iter().map(|pick| self.chunks[pick.chunk].document_id.as_str()).collect();
+            let documents = |chunks: &mut dyn Iterator<Item = usize>| -> Vec<&str> {
+                chunks.map(|chunk| self.chunks[chunk].document_id.as_str()).collect()
+            };
+            let ranking = documents(&mut query.picks.iter().map(|pick| pick.chunk));
             scores.extend(score::score_ranking(&ranking, &sample.relevant, &[self.top_k]));
+            if !query.exact.is_empty() {
+                let exact = score::score_ranking(&documents(&mut query.exact.iter().copied()), &sample.relevant, &[self.top_k]);
+                let recall = format!("recall_at_{}", self.top_k);
+                scores.insert(format!("exact_{recall}"), exact[&recall]);
+            }
+        }
+        let shown = query.picks.iter().take(query.prompt.passages_used).map(|pick| &self.chunks[pick.chunk]);
+        let texts: Vec<&str> = shown.flat_map(|chunk| [chunk.title.as_str(), chunk.text.as_str()]).collect();
+        if !texts.is_empty() {
+            scores.extend(score::grounded(&answer, texts, self.abstention).map(|is| ("grounded".to_owned(), is)));
         }
         JournalRow {
             answer,

@@ -4,26 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::accuracy::AnswerCache;
+use super::accuracy::{AnswerCache, Prompts};
+use super::bench::Bench;
 use super::events::{Listener, RunEvent};
 use super::hash::result_hash;
 use super::plan::{PlanError, RunPlan, adapter_name};
-use super::query::{Pick, Query, RowContext, picks_of};
 use super::training::{self, Adapters};
-use super::{accuracy, counters, latency, noise};
+use super::{accuracy, audit, calibration, counters, latency, noise};
 use crate::clock::Stopwatch;
 use crate::diagnostic::{Blame, Hint};
 use crate::finetune::{TrainingError, TunedWeights};
+use crate::lm::ModelError;
 use crate::lm::local::LocalModel;
-use crate::lm::lora::LoraWeights;
-use crate::lm::{Generation, GenerationConfig, LanguageModel, ModelError, Prompt};
-use crate::retrieval::{self, IndexFigures, RetrievalError, Retrieved, Retriever};
-use crate::spec::{ContextSource, DeviceName, VariantKind};
+use crate::retrieval::{self, IndexFigures, RetrievalError, Retriever};
+use crate::spec::{DeviceName, VariantKind};
 use crate::store::journal::Journal;
 use crate::store::manifest::{DatasetRecord, Manifest, ModelRecord, PhaseRecord};
 use crate::store::row::{JournalRow, Phase};
 use crate::store::{RunFolder, StoreError, write_jsonl};
-use crate::variant::given_passages;
 use crate::variant::prompt::PromptError;
 
 /// Why a run did not end with results.
@@ -105,115 +103,6 @@ pub struct RunRequest<'a> {
     pub interrupt: &'a AtomicBool,
 }
 
-/// The loaded parts that answer questions.
-pub struct Bench<'a> {
-    pub(super) plan: &'a RunPlan,
-    pub(super) model: &'a LocalModel,
-    pub(super) adapters: &'a Adapters,
-    pub(super) tuned: &'a BTreeMap<(bool, u64), LocalModel>,
-    pub(super) retriever: Option<&'a Retriever>,
-    pub(super) retrieved: &'a [Retrieved],
-    pub(super) interrupt: &'a AtomicBool,
-}
-
-impl<'a> Bench<'a> {
-    pub(super) fn row_context(&self, variant: VariantKind, seed: u64, phase: Phase, repeat: u32) -> RowContext<'a> {
-        RowContext {
-            run_id: &self.plan.run_id,
-            variant,
-            seed,
-            phase,
-            repeat,
-            chunks: self.retriever.map_or(&[], Retriever::chunks),
-            top_k: self.plan.spec.retrieval.top_k,
-            abstention: &self.plan.spec.prompt.abstention,
-        }
-    }
-
-    pub(super) fn generation_config(&self) -> GenerationConfig {
-        let generation = &self.plan.spec.generation;
-        GenerationConfig {
-            max_new_tokens: generation.max_new_tokens,
-            temperature: generation.temperature,
-            top_p: generation.top_p,
-            stop: generation.stop.clone(),
-            seed: self.plan.spec.seeds[0],
-            batch_size: generation.batch_size,
-            forced_tokens: None,
-        }
-    }
-
-    /// The passages of a variant for the sample at `index`.
-    pub(super) fn picks(&self, variant: VariantKind, index: usize) -> Vec<Pick> {
-        let sample = &self.plan.dataset.test[index];
-        match (variant.context(), self.retriever) {
-            (ContextSource::None, _) | (_, None) => Vec::new(),
-            (ContextSource::Retrieved, _) => picks_of(&self.retrieved[index]),
-            (source, Some(retriever)) => {
-                let document_of: Vec<&str> = retriever.chunks().iter().map(|chunk| chunk.document_id.as_str()).collect();
-                let spec = &self.plan.spec;
-                let given = given_passages(source, &sample.relevant, &document_of, spec.retrieval.top_k, spec.seeds[0], &sample.id);
-                given.into_iter().map(|chunk| Pick { chunk, score: 0.0, in_exact: None }).collect()
-            }
-        }
-    }
-
-    pub(super) fn query(&self, variant: VariantKind, index: usize) -> Result<Query, PromptError> {
-        self.query_with(&self.plan.dataset.test[index].question, self.picks(variant, index))
-    }
-
-    pub(super) fn query_with(&self, question: &str, picks: Vec<Pick>) -> Result<Query, PromptError> {
-        let chunks = self.retriever.map_or(&[][..], Retriever::chunks);
-        Query::build(&self.plan.template, question, picks, chunks, self.plan.room(), |text| self.plan.tokenizer().encode_prompt(text))
-    }
-
-    /// One generation per prompt, with the weights of the variant.
-    pub(super) fn generate(
-        &self,
-        variant: VariantKind,
-        seed: u64,
-        prompts: &[Prompt],
-        config: &GenerationConfig,
-    ) -> Result<Vec<Generation>, ModelError> {
-        let (model, adapter) = self.weights(variant, seed);
-        model.generate(prompts, adapter, config)
-    }
-
-    /// The model that a variant answers with, and the adapter beside it.
-    pub(super) fn weights(&self, variant: VariantKind, seed: u64) -> (&'a LocalModel, Option<&'a LoraWeights>) {
-        let Some(key) = self.weights_key(variant, seed) else { return (self.model, None) };
-        match &self.adapters[&key] {
-            TunedWeights::Lora(adapter) => (self.model, Some(adapter)),
-            TunedWeights::Full(_) => (&self.tuned[&key], None),
-        }
-    }
-
-    /// Names the weights of a variant: nothing for the base.
-    pub(super) fn weights_key(&self, variant: VariantKind, seed: u64) -> Option<(bool, u64)> {
-        Some(training::key(self.plan.spec.adapter_of(variant)?, seed))
-    }
-
-    /// Operations of one query: embedding and search, prefill, decoding, and the adapter's share. They do not depend on the pass, so the
-    /// search is that of the batch.
-    pub(super) fn query_flops(&self, variant: VariantKind, seed: u64, index: usize, generation: &Generation) -> f64 {
-        let prompt = generation.prompt_tokens;
-        let mut flops = self.model.forward_flops(0, prompt);
-        for step in 1..generation.output_tokens {
-            flops += self.model.forward_flops(prompt + step - 1, 1);
-        }
-        if variant.context() == ContextSource::Retrieved {
-            flops += self.retrieved[index].flops;
-        }
-        if let Some(TunedWeights::Lora(adapter)) = self.plan.spec.adapter_of(variant).map(|kind| &self.adapters[&training::key(kind, seed)])
-        {
-            let processed = (prompt + generation.output_tokens.saturating_sub(1)) as f64;
-            let weights: usize = adapter.pairs.values().map(|pair| pair.a.elem_count() + pair.b.elem_count()).sum();
-            flops += 2.0 * weights as f64 * processed;
-        }
-        flops
-    }
-}
-
 /// Times a phase and adds it to the manifest.
 fn phase<T>(manifest: &mut Manifest, name: &str, work: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
     let (watch, cpu) = (Stopwatch::start(), counters::cpu_seconds());
@@ -226,7 +115,9 @@ fn phase<T>(manifest: &mut Manifest, name: &str, work: impl FnOnce() -> Result<T
             record.cpu_seconds += cpu_seconds;
             record.peak_memory_bytes = record.peak_memory_bytes.max(peak_memory_bytes);
         }
-        None => manifest.phases.push(PhaseRecord { name: name.to_owned(), seconds, cpu_seconds, peak_memory_bytes }),
+        None => {
+            manifest.phases.push(PhaseRecord { name: name.to_owned(), seconds, cpu_seconds, peak_memory_bytes, overhead_seconds: None });
+        }
     }
     result
 }
@@ -256,7 +147,11 @@ fn open_folder(request: &RunRequest) -> Result<RunFolder, RunError> {
         return Ok(RunFolder::create(request.output)?);
     }
     let folder = RunFolder::open(request.output)?;
-    let differences = request.plan.differences(&folder.read_manifest()?);
+    let manifest = folder.read_manifest()?;
+    let mut differences = request.plan.differences(&manifest);
+    if differences.is_empty() && manifest.run_id != request.plan.run_id {
+        differences.push("the run was begun by a version that does not know all of this one's settings".to_owned());
+    }
     if differences.is_empty() {
         return Ok(folder);
     }
@@ -295,7 +190,11 @@ fn measure(
 
     let mut adapters = Adapters::new();
     if !plan.spec.adapters().is_empty() {
+        let watch = Stopwatch::start();
         let trained = phase(manifest, "train", || training::train_all(plan, folder, &model, retriever, request.interrupt, listener))?;
+        let stepping: f64 = trained.records.iter().map(|record| record.seconds).sum();
+        // Adapters that were loaded took their time in an earlier stretch.
+        add_overhead(manifest, "train", watch.elapsed().as_secs_f64() - stepping);
         adapters = trained.adapters;
         for (kind, seed, hash) in trained.hashes {
             manifest.hashes.insert(format!("adapter/{}", adapter_name(kind, seed)), hash);
@@ -305,27 +204,24 @@ fn measure(
         folder.write_manifest(manifest)?;
     }
     let tuned = full_models(&model, &adapters);
-    let bench = Bench {
-        plan,
-        model: &model,
-        adapters: &adapters,
-        tuned: &tuned,
-        retriever,
-        retrieved: index.as_ref().map_or(&[], |(_, found)| found.as_slice()),
-        interrupt: request.interrupt,
-    };
+    let bench = Bench::new(plan, &model, &adapters, &tuned, index.as_ref(), request.interrupt);
     write_passages(folder, &bench)?;
 
-    phase(manifest, "accuracy", || {
+    let watch = Stopwatch::start();
+    let model_seconds = phase(manifest, "accuracy", || {
         let mut answers = AnswerCache::default();
+        let mut prompts = Prompts::new(&plan.spec.variants);
         for &variant in &plan.spec.variants {
             for &seed in plan.seeds(variant) {
                 let done = done_samples(rows, variant, seed);
-                rows.extend(accuracy::run(&bench, variant, seed, &done, &mut answers, journal, listener)?);
+                let queries = prompts.of(&bench, variant);
+                rows.extend(accuracy::run(&bench, (variant, seed), &queries, &done, &mut answers, journal, listener)?);
             }
+            prompts.done_with(variant);
         }
-        Ok(())
+        Ok(answers.model_seconds())
     })?;
+    add_overhead(manifest, "accuracy", watch.elapsed().as_secs_f64() - model_seconds);
     folder.write_manifest(manifest)?;
 
     if plan.spec.measure.noise_samples > 0 && manifest.noise.is_empty() {
@@ -333,16 +229,34 @@ fn measure(
         folder.write_manifest(manifest)?;
     }
 
+    if plan.spec.measure.audit_samples > 0 && !folder.audit().is_file() {
+        let audited = phase(manifest, "audit", || audit::run(&bench, rows, listener))?;
+        write_jsonl(&folder.audit(), &audited)?;
+        folder.write_manifest(manifest)?;
+    }
+
     if plan.spec.measure.latency_samples > 0 {
-        phase(manifest, "latency", || {
+        let calibration = phase(manifest, "latency", || {
             let done = rows.iter().filter(|row| row.phase == Phase::Latency);
             let done: BTreeSet<_> = done.map(|row| (row.variant.clone(), row.sample_id.clone(), row.repeat)).collect();
             let counts = latency::replay_counts(rows, plan.spec.seeds[0]);
-            rows.extend(latency::run(&bench, &counts, &done, journal, listener)?);
-            Ok(())
+            let before = calibration::rounds();
+            let timed = latency::run(&bench, &counts, &done, journal, listener)?;
+            let is_timed = !timed.is_empty();
+            rows.extend(timed);
+            Ok(is_timed.then(|| calibration::record(before, calibration::rounds())))
         })?;
+        // A run that had nothing left to time keeps the figure of when it was timed.
+        manifest.calibration = calibration.or(manifest.calibration.take());
     }
     Ok(())
+}
+
+/// Notes what a phase took beside model and embedder; stretches of an interrupted run add up.
+fn add_overhead(manifest: &mut Manifest, name: &str, seconds: f64) {
+    if let Some(record) = manifest.phases.iter_mut().find(|record| record.name == name) {
+        *record.overhead_seconds.get_or_insert(0.0) += seconds.max(0.0);
+    }
 }
 
 fn stop_if(interrupt: &AtomicBool) -> Result<(), RunError> {
@@ -354,7 +268,7 @@ fn done_samples(rows: &[JournalRow], variant: VariantKind, seed: u64) -> BTreeSe
     mine.map(|row| row.sample_id.clone()).collect()
 }
 
-fn build_index(plan: &RunPlan, listener: &mut Listener) -> Result<(Retriever, IndexFigures, f64), RunError> {
+pub(super) fn build_index(plan: &RunPlan, listener: &mut Listener) -> Result<(Retriever, IndexFigures, f64), RunError> {
     let documents = &plan.dataset.documents;
     listener(RunEvent::Phase { name: "index", detail: &plan.dataset.info.name, total: documents.len() as u64, unit: "documents" });
     let cpu = counters::cpu_seconds();
@@ -366,7 +280,7 @@ fn build_index(plan: &RunPlan, listener: &mut Listener) -> Result<(Retriever, In
 }
 
 /// Fully tuned decoders as models of their own.
-fn full_models(base: &LocalModel, adapters: &Adapters) -> BTreeMap<(bool, u64), LocalModel> {
+pub(super) fn full_models(base: &LocalModel, adapters: &Adapters) -> BTreeMap<(bool, u64), LocalModel> {
     let full = adapters.iter().filter_map(|(key, weights)| match weights {
         TunedWeights::Full(decoder) => Some((*key, base.with_decoder((**decoder).clone()))),
         TunedWeights::Lora(_) => None,
@@ -423,6 +337,7 @@ fn new_manifest(request: &RunRequest) -> Manifest {
         index: None,
         training: Vec::new(),
         noise: Vec::new(),
+        calibration: None,
         phases: Vec::new(),
         caveats: caveats(plan),
         result_hash: None,

@@ -51,8 +51,14 @@ pub fn train_all(
     let mut trained = Trained::default();
     let base_name = plan.spec.model.path.display().to_string();
     for kind in plan.spec.adapters() {
-        let train = examples(plan, retriever, kind, &plan.dataset.train)?;
-        let validation = examples(plan, retriever, kind, &plan.dataset.validation)?;
+        let (mut train, mut validation) = (Vec::new(), Vec::new());
+        if plan.spec.finetune.examples.has_labels() {
+            train = labels(plan, retriever, kind, &plan.dataset.train)?;
+            validation = labels(plan, retriever, kind, &plan.dataset.validation)?;
+        }
+        if plan.spec.finetune.examples.has_documents() {
+            train.extend(texts(plan)?);
+        }
         for &seed in &plan.spec.seeds {
             let name = adapter_name(kind, seed);
             let adapter_folder = folder.adapter(&name);
@@ -84,7 +90,7 @@ pub fn train_all(
 }
 
 /// Prompt and answer of every labelled question, as tokens.
-fn examples(plan: &RunPlan, retriever: Option<&Retriever>, kind: TrainContext, samples: &[Sample]) -> Result<Vec<Example>, RunError> {
+fn labels(plan: &RunPlan, retriever: Option<&Retriever>, kind: TrainContext, samples: &[Sample]) -> Result<Vec<Example>, RunError> {
     let labelled: Vec<(&Sample, &str)> = samples.iter().filter_map(|sample| Some((sample, reference_of(sample, &plan.spec)?))).collect();
     let mut picks = vec![Vec::new(); labelled.len()];
     if let (TrainContext::Retrieved, Some(retriever)) = (kind, retriever) {
@@ -106,9 +112,27 @@ fn examples(plan: &RunPlan, retriever: Option<&Retriever>, kind: TrainContext, s
                 Err(error) => return Err(error.into()),
             };
             let answer = format!("{}{}{}", plan.spec.prompt.answer_prefix, reference, plan.spec.prompt.answer_suffix);
-            Ok(Example { prompt, answer: plan.tokenizer().encode(&answer)?, cluster: sample.cluster_id().to_owned() })
+            Ok(Example { prompt, answer: plan.tokenizer().encode(&answer)?, cluster: sample.cluster_id().to_owned(), is_label: true })
         })
         .collect()
+}
+
+/// The documents as plain text, each with its title, cut into pieces that fit a training row. The tokenizer's first token begins each.
+fn texts(plan: &RunPlan) -> Result<Vec<Example>, RunError> {
+    let prompt = plan.tokenizer().encode_prompt("")?;
+    let room = plan.spec.finetune.max_length.saturating_sub(prompt.len()).max(1);
+    let mut pieces = Vec::new();
+    for document in &plan.dataset.documents {
+        let title = if document.title.is_empty() { String::new() } else { format!("{} : ", document.title) };
+        let tokens = plan.tokenizer().encode(&format!("{title}{}\n", document.text))?;
+        pieces.extend(tokens.chunks(room).map(|piece| Example {
+            prompt: prompt.clone(),
+            answer: piece.to_vec(),
+            cluster: document.id.clone(),
+            is_label: false,
+        }));
+    }
+    Ok(pieces)
 }
 
 /// CPU time is what this process spent: a training that was resumed counts its last stretch only.

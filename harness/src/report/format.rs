@@ -110,7 +110,7 @@ pub fn priced_together(per_query: impl Iterator<Item = f64>) -> (f64, &'static s
 
 /// A value of a metric: shares as percent.
 pub fn score(value: f64, metric: &Metric) -> String {
-    if metric.unit == SHARE { format!("{:.1}", value * 100.0) } else { significant(value, 3) }
+    if metric.unit == SHARE && value.is_finite() { format!("{:.1}", value * 100.0) } else { significant(value, 3) }
 }
 
 /// `66.2 (62.1 to 70.3)`.
@@ -127,6 +127,11 @@ pub fn interval(estimate: &Estimate, metric: &Metric) -> String {
 pub fn signed(value: f64, metric: &Metric) -> String {
     let text = score(value, metric);
     if text.starts_with('-') { text } else { format!("+{text}") }
+}
+
+/// `p = 0.003`, `p < 0.001`.
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {}", significant(p, if p < 0.1 { 2 } else { 3 }).trim_end_matches(".00")) }
 }
 
 /// With a capital first letter.
@@ -163,6 +168,11 @@ mod tests {
         assert_eq!(large(20_000.4), "20,000");
         assert_eq!(large(242_118_000.0), "242 million");
         assert_eq!(large(1.5e9), "1.5 billion");
+    }
+
+    #[test]
+    fn p_values_are_short() {
+        assert_eq!([0.0, 0.0042, 0.0519, 0.25, 1.0].map(p_value), ["p < 0.001", "p = 0.0042", "p = 0.052", "p = 0.250", "p = 1"]);
     }
 
     #[test]

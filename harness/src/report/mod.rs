@@ -11,12 +11,14 @@ mod slices;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod view;
 
 use std::path::Path;
 
 pub use terminal::{compare, terminal_table};
 
+use crate::claim::{ClaimsError, write_claims};
 use crate::cost::write_ledger;
 use crate::diagnostic::Hint;
 use crate::store::{StoreError, write_atomic};
@@ -28,6 +30,9 @@ pub enum ReportError {
     /// The tables cannot be made.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// The run's claims cannot be judged.
+    #[error(transparent)]
+    Claims(#[from] ClaimsError),
     /// A file cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -56,6 +61,7 @@ impl Hint for ReportError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Table(error) => error.hint(),
+            Self::Claims(error) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Draw { .. } | Self::Template(_) => None,
         }
@@ -66,9 +72,10 @@ impl Hint for ReportError {
 pub fn write_report(run: &Path) -> Result<Tables, ReportError> {
     let tables = write_tables(run)?;
     let ledger = write_ledger(run, &tables)?;
+    let claims = write_claims(run, &tables, &ledger)?;
     let figures = plot::figures(&tables, &ledger);
     plot::write(&run.join("plots"), &figures)?;
-    let view = view::build(&tables, &ledger, &figures);
+    let view = view::build(&tables, &ledger, &claims, &figures);
     write_atomic(&run.join("report.md"), markdown::render(&view).as_bytes())?;
     write_atomic(&run.join("report.html"), html::render(&view, &figures)?.as_bytes())?;
     Ok(tables)

@@ -51,7 +51,7 @@ fn a_realistic_run_has_every_file() {
     let run = realistic(&SQUARE, 300);
     let folder = report_of(&run);
     let files = bytes(folder.path());
-    for name in ["accuracy", "slices", "tradeoff", "latency", "stages", "cost", "training"] {
+    for name in ["accuracy", "contrasts", "slices", "tradeoff", "latency", "stages", "cost", "training"] {
         for extension in ["svg", "png", "csv"] {
             assert!(files.contains_key(&format!("plots/{name}.{extension}")), "{name}.{extension}");
         }
@@ -115,7 +115,7 @@ fn a_run_with_nothing_but_answers_still_has_a_report() {
 }
 
 #[test]
-fn no_winner_is_named_where_the_interval_holds_zero() {
+fn no_winner_is_named_without_a_verdict() {
     let mut run = Fixture::empty();
     for index in 0..20 {
         let id = format!("q{index}");
@@ -125,9 +125,12 @@ fn no_winner_is_named_where_the_interval_holds_zero() {
         run.answer(Finetuned, 1, &id, 1.0);
     }
     let tables = run.tables();
-    let view = view::build(&tables, &Ledger::of(&tables), &[]);
-    assert!(view.headline[1].starts_with("No difference shown between rag and baseline: +0.0 points"), "{}", view.headline[1]);
+    let view = view::build(&tables, &Ledger::of(&tables), &[], &[]);
+    let inconclusive = &view.headline[1];
+    assert!(inconclusive.starts_with("Inconclusive between rag and baseline: +0.0 points of exact match ("), "{inconclusive}");
+    assert!(inconclusive.contains("To tell 3.0 points would take about 1") && inconclusive.contains(" questions."), "{inconclusive}");
     assert!(view.headline[2].starts_with("finetuned beats baseline by 50.0 points of exact match ("), "{}", view.headline[2]);
+    assert!(view.headline[2].contains("after Holm"), "{}", view.headline[2]);
     assert!(view.caveats.iter().any(|caveat| caveat.contains("few test questions (20)")), "{:?}", view.caveats);
 }
 
@@ -142,7 +145,7 @@ fn a_slice_name_with_many_values_stays_out_of_words_and_differences() {
     }
     let tables = run.tables();
     let figures = plot::figures(&tables, &Ledger::of(&tables));
-    let view = view::build(&tables, &Ledger::of(&tables), &figures);
+    let view = view::build(&tables, &Ledger::of(&tables), &[], &figures);
     assert!(view.headline.iter().any(|line| line.contains("task=lookup")), "{:?}", view.headline);
     assert!(!view.headline.iter().any(|line| line.contains("relation")), "{:?}", view.headline);
     let grid_with = |section: &str, slice: &str| {
@@ -177,7 +180,7 @@ fn the_best_variant_is_named_first_even_if_no_difference_is_declared_for_it() {
         run.answer(VariantKind::HybridRaft, 1, &id, 1.0);
     }
     let tables = run.tables();
-    let view = view::build(&tables, &Ledger::of(&tables), &[]);
+    let view = view::build(&tables, &Ledger::of(&tables), &[], &[]);
     assert!(
         view.headline[0].starts_with("Exact match in per cent over 20 questions, best first: hybrid_raft 100.0 ("),
         "{}",
@@ -195,7 +198,7 @@ fn a_lower_score_names_the_other_side_as_winner() {
         run.answer(Rag, 1, &id, f64::from(index % 2));
     }
     let tables = run.tables();
-    let view = view::build(&tables, &Ledger::of(&tables), &[]);
+    let view = view::build(&tables, &Ledger::of(&tables), &[], &[]);
     assert!(view.headline[1].starts_with("baseline beats rag by 50.0 points"), "{}", view.headline[1]);
 }
 

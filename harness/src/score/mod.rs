@@ -39,6 +39,17 @@ pub fn score_answer(answer: &str, sample: &Sample, abstention: &[String]) -> BTr
     ANSWER_METRICS.iter().map(|id| (*id).to_owned()).zip(scores).collect()
 }
 
+/// 1 if the answer stands in one of the passages as whole words (both in normal form), else 0; nothing for an empty answer or one that
+/// abstains, which no passage could hold.
+pub fn grounded<'a>(answer: &str, passages: impl IntoIterator<Item = &'a str>, abstention: &[String]) -> Option<f64> {
+    let normal = normalise(answer);
+    if normal.is_empty() || abstention.iter().any(|text| normalise(text) == normal) {
+        return None;
+    }
+    let wanted = format!(" {normal} ");
+    Some(f64::from(passages.into_iter().any(|passage| format!(" {} ", normalise(passage)).contains(&wanted))))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -61,6 +72,15 @@ mod tests {
     fn scores(answer: &str, sample: &Sample) -> Vec<f64> {
         let abstention = ["not stated".to_owned(), "Unknown".to_owned()];
         score_answer(answer, sample, &abstention).into_values().collect()
+    }
+
+    #[test]
+    fn an_answer_is_grounded_where_a_passage_holds_its_words() {
+        let passages = ["She was born in Paris, in 1902.", "The Parisian light."];
+        let of = |answer: &str| grounded(answer, passages, &["unknown".to_owned()]);
+        assert_eq!((of("paris"), of("born in Paris"), of("the light")), (Some(1.0), Some(1.0), Some(1.0)));
+        assert_eq!((of("Pari"), of("London"), of("1902 light")), (Some(0.0), Some(0.0), Some(0.0)));
+        assert_eq!((of(""), of("Unknown."), of(" a ")), (None, None, None));
     }
 
     #[test]

@@ -111,6 +111,9 @@ fn check_measure(spec: &RunSpec, checker: &mut Checker) {
         format!("is {}, expected at least 100", measure.bootstrap_resamples)
     });
     checker.within(measure.confidence, 0.5, 0.999, "measure.confidence");
+    checker.within(spec.contrasts.alpha, 1e-6, 0.5, "contrasts.alpha");
+    checker.within(spec.contrasts.power, 0.5, 0.999, "contrasts.power");
+    checker.within(spec.contrasts.margin, 0.0, 100.0, "contrasts.margin");
     for (value, key) in [
         (spec.cost.machine_hour, "cost.machine_hour"),
         (spec.cost.label, "cost.label"),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::check;
 pub use device::DeviceName;
-pub use read::{Override, SpecError, SpecProblem, read, schema};
+pub use read::{Override, SpecError, SpecProblem, read, read_over, schema, with_defaults};
 pub use variant::{ContextSource, VariantKind};
 
 /// Every setting with its default and one line on why; parsed, so that it cannot drift.
@@ -35,6 +35,7 @@ pub struct RunSpec {
     pub hybrid: HybridSpec,
     pub generation: GenerationSpec,
     pub measure: MeasureSpec,
+    pub contrasts: ContrastsSpec,
     pub cost: CostSpec,
 }
 
@@ -124,6 +125,7 @@ section!(
     /// `[finetune]`
     FinetuneSpec {
         method: FinetuneMethod,
+        examples: TrainingExamples,
         rank: usize,
         alpha: f64,
         dropout: f64,
@@ -160,9 +162,14 @@ section!(
         latency_repeats: u32,
         warmup: usize,
         noise_samples: usize,
+        audit_samples: usize,
         bootstrap_resamples: usize,
         confidence: f64,
     }
+);
+section!(
+    /// `[contrasts]`
+    ContrastsSpec { alpha: f64, power: f64, margin: f64 }
 );
 section!(
     /// `[cost]`
@@ -224,6 +231,22 @@ choice!(
     /// `finetune.method`
     FinetuneMethod { Lora, Full }
 );
+choice!(
+    /// `finetune.examples`
+    TrainingExamples { Qa, Documents, Both }
+);
+
+impl TrainingExamples {
+    /// Labelled questions are among them.
+    pub fn has_labels(self) -> bool {
+        self != Self::Documents
+    }
+
+    /// The documents themselves are among them.
+    pub fn has_documents(self) -> bool {
+        self != Self::Qa
+    }
+}
 choice!(
     /// `finetune.target_modules`, by their names in weight files
     TargetModule { QProj, KProj, VProj, OProj, GateProj, UpProj, DownProj }

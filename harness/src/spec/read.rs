@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::{DEFAULT_SPEC, RunSpec};
@@ -88,8 +89,13 @@ impl Hint for SpecError {
 /// # Errors
 /// [`SpecError::Problems`] with every unknown key (and the nearest valid one) and every value of the wrong type.
 pub fn read(text: &str, overrides: &[Override]) -> Result<RunSpec, SpecError> {
+    read_over(DEFAULT_SPEC, text, overrides)
+}
+
+/// The same for any settings whose defaults are a TOML text with every key.
+pub fn read_over<T: DeserializeOwned>(defaults: &str, text: &str, overrides: &[Override]) -> Result<T, SpecError> {
     let user: Table = text.parse().map_err(|error: toml::de::Error| SpecError::Syntax(error.to_string()))?;
-    let defaults: Table = DEFAULT_SPEC.parse().expect("the default spec parses");
+    let defaults: Table = defaults.parse().expect("defaults parse");
     let mut leaves = Vec::new();
     let mut problems = Vec::new();
     collect(&user, &defaults, &mut Vec::new(), &mut leaves, &mut problems);
@@ -108,7 +114,7 @@ pub fn read(text: &str, overrides: &[Override]) -> Result<RunSpec, SpecError> {
     for (index, (path, value)) in leaves.iter().enumerate() {
         let mut alone = defaults.clone();
         put(&mut alone, path, value.clone());
-        if let Err(error) = Value::Table(alone).try_into::<RunSpec>() {
+        if let Err(error) = Value::Table(alone).try_into::<T>() {
             let key = path.join(".");
             let line = if index < from_file { line_of(text, &key) } else { None };
             let message = format!("is {value}: {}", error.message().trim_end());
@@ -168,6 +174,25 @@ fn known(defaults: &Table, dotted: &str) -> Result<(), String> {
         }
     }
     Err("is empty".into())
+}
+
+/// A spec that an earlier version recorded as JSON, with the defaults of the keys that it did not know yet.
+pub fn with_defaults(recorded: serde_json::Value) -> serde_json::Value {
+    let defaults: Table = DEFAULT_SPEC.parse().expect("defaults parse");
+    let mut whole = serde_json::to_value(defaults).expect("TOML is plain data");
+    lay_over(&mut whole, recorded);
+    whole
+}
+
+fn lay_over(under: &mut serde_json::Value, over: serde_json::Value) {
+    match (under, over) {
+        (serde_json::Value::Object(under), serde_json::Value::Object(over)) => {
+            for (key, value) in over {
+                lay_over(under.entry(key).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (under, over) => *under = over,
+    }
 }
 
 fn put(table: &mut Table, path: &[String], value: Value) {

@@ -1,8 +1,9 @@
-//! The percentile bootstrap over clusters.
+//! The bootstrap over clusters: percentile and BCa intervals.
 //!
 //! Questions about one document share their fate, so clusters are resampled, not questions: each resample draws as many clusters as there
 //! are, with replacement, and takes every observation of a drawn cluster as often as it was drawn (Davison and Hinkley, Bootstrap Methods,
-//! section 3.8). The draws are made once and serve every metric and every variant, which makes differences paired and the whole fast.
+//! section 3.8). The draws serve every metric and every variant, which makes differences paired and the whole fast: hand several columns
+//! over together ([`Resampler::ratios`], [`Resampler::bca`]) and they go through the draws together.
 //!
 //! What an interval is worth depends on the number of clusters. With a few dozen or more it covers about what it says; with fewer than
 //! about ten it is too narrow; with one it is the point itself, which is not certainty but the absence of anything to judge by
@@ -11,28 +12,70 @@
 
 use std::collections::BTreeMap;
 
-use rayon::prelude::*;
-
+use super::distribution::{normal_cdf, normal_quantile, student_quantile};
+use super::draws::{Draws, Lanes};
 use super::{Estimate, quantile, wilson};
 use crate::rng::Rng;
 
-/// Draws of clusters, made once for a list of observations. Every list of values given later must be in the order of that list; `None`
-/// stands for what was not measured, and is left out of numerator and denominator alike.
+/// Draws of clusters for a list of observations. Every list of values given later must be in the order of that list; `None` stands for what
+/// was not measured, and is left out of numerator and denominator alike.
 #[derive(Debug, Clone)]
 pub struct Resampler {
     /// Cluster of each observation.
     cluster_of: Vec<usize>,
     clusters: usize,
-    /// How often each cluster was drawn: one row of `clusters` counts per resample.
-    draws: Vec<u16>,
+    draws: Draws,
+    seed: u64,
+    resamples: usize,
     confidence: f64,
 }
 
-/// Sums over one cluster.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    numerator: f64,
-    denominator: f64,
+/// How an interval was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntervalMethod {
+    /// Bias-corrected and accelerated bootstrap over clusters.
+    Bca,
+    /// Percentile bootstrap over clusters: BCa's corrections were not finite.
+    Percentile,
+    /// Cluster-robust error and Student's t: too few clusters to resample.
+    StudentT,
+    /// The observations do not differ: Wilson's bound on what was never seen.
+    NoSpread,
+    /// One cluster: no bound can be given.
+    Unbounded,
+}
+
+impl IntervalMethod {
+    /// Name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bca => "bca",
+            Self::Percentile => "percentile",
+            Self::StudentT => "student_t",
+            Self::NoSpread => "no_spread",
+            Self::Unbounded => "unbounded",
+        }
+    }
+}
+
+/// Sums by cluster, ready for resampling: a ratio's numerator and denominator.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Sums {
+    pub(super) numerators: Vec<f64>,
+    pub(super) denominators: Vec<f64>,
+    pub(super) n: usize,
+}
+
+impl Sums {
+    pub(super) fn point(&self) -> f64 {
+        self.numerators.iter().sum::<f64>() / self.denominators.iter().sum::<f64>()
+    }
+
+    /// The ratio without each cluster in turn.
+    fn jackknife(&self) -> Vec<f64> {
+        let (above, below) = (self.numerators.iter().sum::<f64>(), self.denominators.iter().sum::<f64>());
+        self.numerators.iter().zip(&self.denominators).map(|(numerator, denominator)| (above - numerator) / (below - denominator)).collect()
+    }
 }
 
 impl Resampler {
@@ -44,11 +87,9 @@ impl Resampler {
         for (position, number) in index.values_mut().enumerate() {
             *number = position;
         }
-        let count = index.len();
-        let mut draws = vec![0; count * resamples];
-        // Every resample has a stream of its own, so threads cannot change it.
-        draws.par_chunks_mut(count.max(1)).enumerate().for_each(|(number, row)| draw(row, seed, number as u64));
-        Self { cluster_of: names.iter().map(|name| index[name]).collect(), clusters: count, draws, confidence }
+        let clusters = index.len();
+        let cluster_of = names.iter().map(|name| index[name]).collect();
+        Self { cluster_of, clusters, draws: Draws::new(clusters, resamples, seed, draw), seed, resamples, confidence }
     }
 
     /// Number of clusters: what the intervals stand on.
@@ -56,87 +97,214 @@ impl Resampler {
         self.clusters
     }
 
+    /// Level of the intervals.
+    pub fn confidence(&self) -> f64 {
+        self.confidence
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub(super) fn resamples(&self) -> usize {
+        self.resamples
+    }
+
+    /// Cluster of each observation, by number.
+    pub(super) fn cluster_of(&self) -> &[usize] {
+        &self.cluster_of
+    }
+
     /// The mean with its percentile interval; nothing if nothing was measured.
     pub fn mean(&self, values: &[Option<f64>]) -> Option<Estimate> {
-        self.ratio_of(values, |value| value.map(|value| (value, 1.0)))
+        self.estimates(&[self.sums(values, |value| value.map(|value| (value, 1.0)))]).remove(0)
+    }
+
+    /// The means of several columns with their percentile intervals.
+    pub fn means(&self, columns: &[Vec<Option<f64>>]) -> Vec<Option<Estimate>> {
+        let sums: Vec<Sums> = columns.iter().map(|values| self.mean_sums(values)).collect();
+        self.estimates(&sums)
     }
 
     /// The mean of scores between 0 and 1. As [`Self::mean`], but if all of them are 0, or all 1, the interval is Wilson's with the clusters
     /// as trials: a bootstrap would claim certainty there.
     pub fn share(&self, values: &[Option<f64>]) -> Option<Estimate> {
-        let estimate = self.mean(values)?;
-        let all = |end: f64| values.iter().flatten().all(|&value| value == end);
-        if !all(0.0) && !all(1.0) {
-            return Some(estimate);
-        }
-        let clusters = self.measured(values);
-        let wilson = wilson(if all(1.0) { clusters } else { 0 }, clusters, self.confidence)?;
-        Some(Estimate { n: estimate.n, ..wilson })
+        self.estimates_of(&[values.to_vec()], &[true]).remove(0)
+    }
+
+    /// The means of several columns; those that are shares as [`Self::share`] has them, the others as [`Self::mean`].
+    pub fn estimates_of(&self, columns: &[Vec<Option<f64>>], is_share: &[bool]) -> Vec<Option<Estimate>> {
+        let widened = |((values, is_share), estimate): ((&Vec<Option<f64>>, &bool), Option<Estimate>)| {
+            let estimate = estimate?;
+            let all = |end: f64| values.iter().flatten().all(|&value| value == end);
+            if !is_share || (!all(0.0) && !all(1.0)) {
+                return Some(estimate);
+            }
+            let clusters = self.measured(values);
+            let wilson = wilson(if all(1.0) { clusters } else { 0 }, clusters, self.confidence)?;
+            Some(Estimate { n: estimate.n, ..wilson })
+        };
+        columns.iter().zip(is_share).zip(self.means(columns)).map(widened).collect()
     }
 
     /// The mean of `left - right` over observations where both were measured, with its percentile interval; both sides see the same draws.
     /// Where the two agree on every observation the interval is `[0, 0]`: that says so of these observations, not of others.
     pub fn difference(&self, left: &[Option<f64>], right: &[Option<f64>]) -> Option<Estimate> {
         let pairs: Vec<_> = left.iter().zip(right).map(|(left, right)| left.zip(*right)).collect();
-        self.ratio_of(&pairs, |pair| pair.map(|(left, right)| (left - right, 1.0)))
+        self.estimates(&[self.sums(&pairs, |pair| pair.map(|(left, right)| (left - right, 1.0)))]).remove(0)
     }
 
     /// The ratio of sums, for example cost per correct answer, over observations where both were measured. Nothing if the denominators sum
     /// to zero; an end is infinite where enough resamples have nothing in the denominator, which is "no bound can be given".
     pub fn ratio(&self, numerator: &[Option<f64>], denominator: &[Option<f64>]) -> Option<Estimate> {
         let pairs: Vec<_> = numerator.iter().zip(denominator).map(|(above, below)| above.zip(*below)).collect();
-        self.ratio_of(&pairs, |pair| *pair).filter(|estimate| estimate.point.is_finite())
+        self.estimates(&[self.sums(&pairs, |pair| *pair)]).remove(0).filter(|estimate| estimate.point.is_finite())
     }
 
-    fn ratio_of<T>(&self, values: &[T], parts: impl Fn(&T) -> Option<(f64, f64)>) -> Option<Estimate> {
+    /// The means of several columns with their BCa intervals (Efron, Better bootstrap confidence intervals, JASA 82:171, 1987; the
+    /// acceleration from a jackknife over clusters), or percentile ones where BCa's corrections are not finite.
+    pub fn bca(&self, columns: &[Vec<Option<f64>>]) -> Vec<Option<(Estimate, IntervalMethod)>> {
+        let sums: Vec<Sums> = columns.iter().map(|values| self.mean_sums(values)).collect();
+        self.bca_of(&sums, &vec![self.confidence; sums.len()])
+    }
+
+    /// The same of sums, each at a level of its own.
+    pub(super) fn bca_of(&self, columns: &[Sums], confidence: &[f64]) -> Vec<Option<(Estimate, IntervalMethod)>> {
+        let of = |((sums, confidence), mut statistics): ((&Sums, &f64), Vec<f64>)| {
+            let point = sums.point();
+            let ((ci_low, ci_high), method) = interval(&mut statistics, point, &sums.jackknife(), *confidence);
+            (sums.n > 0).then_some((Estimate { point, ci_low, ci_high, n: sums.n }, method))
+        };
+        columns.iter().zip(confidence).zip(self.statistics(columns)).map(of).collect()
+    }
+
+    /// Level at which a bootstrap over clusters covers what it says, though it resamples as if the clusters seen were all there are: that of
+    /// `t` with `freedom`, widened by the factor that the variance of few clusters lacks (Hesterberg, What teachers should know about the
+    /// bootstrap, The American Statistician 69:371, 2015, section 5.4). With hundreds of clusters it is the level itself.
+    pub(super) fn expanded(&self, clusters: usize, freedom: f64) -> f64 {
+        let count = clusters as f64;
+        let reach = (count / (count - 1.0)).sqrt() * student_quantile(0.5 + self.confidence / 2.0, freedom);
+        1.0 - 2.0 * normal_cdf(-reach)
+    }
+
+    /// A statistic of several columns' means with its BCa interval, for example an interaction in log-odds. `statistic` may be infinite or
+    /// not a number, which leaves the resample out. Nothing unless all columns have a mean.
+    pub fn bca_of_means(&self, columns: &[Vec<Option<f64>>], statistic: impl Fn(&[f64]) -> f64) -> Option<(Estimate, IntervalMethod)> {
+        let sums: Vec<Sums> = columns.iter().map(|values| self.mean_sums(values)).collect();
+        let n = sums.iter().map(|sums| sums.n).min().filter(|n| *n > 0)?;
+        let across = |lists: Vec<Vec<f64>>| -> Vec<f64> {
+            let means = |at: usize| lists.iter().map(|list| list[at]).collect::<Vec<_>>();
+            (0..lists[0].len()).map(|at| statistic(&means(at))).collect()
+        };
+        let point = statistic(&sums.iter().map(Sums::point).collect::<Vec<_>>());
+        let jackknife = across(sums.iter().map(Sums::jackknife).collect());
+        let mut resampled: Vec<f64> = across(self.raw(&sums)).into_iter().filter(|value| value.is_finite()).collect();
+        let ((ci_low, ci_high), method) = interval(&mut resampled, point, &jackknife, self.confidence);
+        Some((Estimate { point, ci_low, ci_high, n }, method))
+    }
+
+    pub(super) fn mean_sums(&self, values: &[Option<f64>]) -> Sums {
+        self.sums(values, |value| value.map(|value| (value, 1.0)))
+    }
+
+    fn sums<T>(&self, values: &[T], parts: impl Fn(&T) -> Option<(f64, f64)>) -> Sums {
         assert_eq!(values.len(), self.cluster_of.len(), "one value per observation");
-        let mut sums = vec![Sums::default(); self.clusters];
-        let mut n = 0;
+        let mut sums = Sums { numerators: vec![0.0; self.clusters], denominators: vec![0.0; self.clusters], n: 0 };
         for ((numerator, denominator), &cluster) in values.iter().zip(&self.cluster_of).filter_map(|(value, at)| Some((parts(value)?, at)))
         {
-            sums[cluster].numerator += numerator;
-            sums[cluster].denominator += denominator;
-            n += 1;
+            sums.numerators[cluster] += numerator;
+            sums.denominators[cluster] += denominator;
+            sums.n += 1;
         }
-        let all = sums.iter().fold(Sums::default(), |total, sum| Sums {
-            numerator: total.numerator + sum.numerator,
-            denominator: total.denominator + sum.denominator,
-        });
-        (n > 0).then(|| self.estimate(&sums, all.numerator / all.denominator, n))
+        sums
     }
 
-    fn estimate(&self, sums: &[Sums], point: f64, n: usize) -> Estimate {
-        let mut statistics: Vec<f64> = self.draws.chunks(self.clusters).filter_map(|row| statistic(row, sums)).collect();
-        statistics.sort_by(f64::total_cmp);
+    fn estimates(&self, columns: &[Sums]) -> Vec<Option<Estimate>> {
         let tail = (1.0 - self.confidence) / 2.0;
-        let at = |p| quantile(&statistics, p).unwrap_or(point);
-        Estimate { point, ci_low: at(tail), ci_high: at(1.0 - tail), n }
+        let estimate = |(sums, mut statistics): (&Sums, Vec<f64>)| {
+            statistics.sort_by(f64::total_cmp);
+            let point = sums.point();
+            let at = |p| quantile(&statistics, p).unwrap_or(point);
+            (sums.n > 0).then(|| Estimate { point, ci_low: at(tail), ci_high: at(1.0 - tail), n: sums.n })
+        };
+        columns.iter().zip(self.statistics(columns)).map(estimate).collect()
+    }
+
+    /// Every column's ratio in every resample that has an observation of it (0/0 is none).
+    fn statistics(&self, columns: &[Sums]) -> Vec<Vec<f64>> {
+        self.raw(columns).into_iter().map(|ratios| ratios.into_iter().filter(|ratio| !ratio.is_nan()).collect()).collect()
+    }
+
+    /// Every column's ratio in every resample. Columns that were measured on the same observations share a denominator.
+    fn raw(&self, columns: &[Sums]) -> Vec<Vec<f64>> {
+        let mut lanes: Vec<&[f64]> = columns.iter().map(|sums| sums.numerators.as_slice()).collect();
+        let mut below = Vec::with_capacity(columns.len());
+        for sums in columns {
+            let known = lanes[columns.len()..].iter().position(|lane| *lane == sums.denominators.as_slice());
+            below.push(columns.len() + known.unwrap_or(lanes.len() - columns.len()));
+            if known.is_none() {
+                lanes.push(&sums.denominators);
+            }
+        }
+        let weighted = self.draws.weighted(&Lanes::new(&lanes, self.clusters));
+        let ratio =
+            |(above, below): (usize, usize)| weighted.of(above).zip(weighted.of(below)).map(|(above, below)| above / below).collect();
+        below.into_iter().enumerate().map(ratio).collect()
     }
 
     /// Clusters in which something was measured.
-    fn measured(&self, values: &[Option<f64>]) -> usize {
+    pub(super) fn measured(&self, values: &[Option<f64>]) -> usize {
         let mut seen = vec![false; self.clusters];
         values.iter().zip(&self.cluster_of).filter(|(value, _)| value.is_some()).for_each(|(_, &cluster)| seen[cluster] = true);
         seen.into_iter().filter(|&seen| seen).count()
     }
 }
 
-fn draw(row: &mut [u16], seed: u64, number: u64) {
+/// Counts how often each cluster is drawn. Both halves of a word draw one (Lemire's method), so a bit is seldom wasted. A count ends at 255,
+/// which no draw of more clusters than that ever sees.
+fn draw(row: &mut [u8], seed: u64, number: u64) {
     let mut rng = Rng::indexed(seed, "bootstrap", number);
-    for _ in 0..row.len() {
-        let cluster = rng.below(row.len());
-        row[cluster] = row[cluster].saturating_add(1);
+    let clusters = u32::try_from(row.len()).expect("fewer than four thousand million clusters");
+    let threshold = clusters.wrapping_neg() % clusters;
+    let mut missing = row.len();
+    while missing > 0 {
+        let bits = rng.bits();
+        for half in [bits as u32, (bits >> 32) as u32] {
+            let product = u64::from(half) * u64::from(clusters);
+            if product as u32 >= threshold && missing > 0 {
+                let count = &mut row[(product >> 32) as usize];
+                *count = count.saturating_add(1);
+                missing -= 1;
+            }
+        }
     }
 }
 
-/// The ratio of weighted sums; nothing if the resample has no observation (0/0).
-fn statistic(row: &[u16], sums: &[Sums]) -> Option<f64> {
-    let (mut numerator, mut denominator) = (0.0, 0.0);
-    for (&weight, sum) in row.iter().zip(sums) {
-        numerator += f64::from(weight) * sum.numerator;
-        denominator += f64::from(weight) * sum.denominator;
+/// The BCa interval of resampled statistics (sorted here), or the percentile one where its corrections are not finite: a jackknife without
+/// spread, or a point that no resample lies beyond.
+pub fn interval(statistics: &mut [f64], point: f64, jackknife: &[f64], confidence: f64) -> ((f64, f64), IntervalMethod) {
+    statistics.sort_by(f64::total_cmp);
+    let tail = (1.0 - confidence) / 2.0;
+    let at = |p| quantile(statistics, p).unwrap_or(point);
+    match levels(statistics, point, jackknife, tail) {
+        Some((low, high)) => ((at(low), at(high)), IntervalMethod::Bca),
+        None => ((at(tail), at(1.0 - tail)), IntervalMethod::Percentile),
     }
-    Some(numerator / denominator).filter(|value| !value.is_nan())
+}
+
+/// Quantiles that BCa takes in place of `tail` and `1 - tail`. Ties with the point count by half, as in SciPy.
+fn levels(sorted: &[f64], point: f64, jackknife: &[f64], tail: f64) -> Option<(f64, f64)> {
+    let (below, up_to) = (sorted.partition_point(|value| *value < point), sorted.partition_point(|value| *value <= point));
+    let bias = normal_quantile((below + up_to) as f64 / (2 * sorted.len()) as f64);
+    let centre = jackknife.iter().sum::<f64>() / jackknife.len() as f64;
+    let moment = |power: i32| jackknife.iter().map(|value| (centre - value).powi(power)).sum::<f64>();
+    let acceleration = moment(3) / (6.0 * moment(2).powf(1.5));
+    let level = |p: f64| {
+        let shifted = bias + normal_quantile(p);
+        normal_cdf(bias + shifted / (1.0 - acceleration * shifted))
+    };
+    let (low, high) = (level(tail), level(1.0 - tail));
+    (bias.is_finite() && acceleration.is_finite() && low < high).then_some((low, high))
 }
 
 #[cfg(test)]
@@ -255,9 +423,55 @@ mod tests {
         let clusters = names(50);
         let with = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| resampler(&clusters).draws)
+            pool.install(|| resampler(&clusters).draws.rows())
         };
         assert_eq!(with(1), with(3));
+    }
+
+    #[test]
+    fn bca_leans_to_the_long_tail_where_percentiles_do_not() {
+        let mut rng = Rng::new(8, "skewed");
+        let values: Vec<Option<f64>> = (0..60).map(|_| Some(-rng.uniform().max(1e-9).ln())).collect();
+        let resampler = resampler(&names(60));
+        let plain = resampler.mean(&values).unwrap();
+        let (leaning, method) = resampler.bca(&[values])[0].unwrap();
+        assert_eq!((leaning.point, method), (plain.point, IntervalMethod::Bca));
+        assert!(leaning.ci_low > plain.ci_low && leaning.ci_high > plain.ci_high, "{leaning:?} {plain:?}");
+    }
+
+    #[test]
+    fn without_a_finite_correction_the_interval_is_the_percentile_one() {
+        let resampler = resampler(&names(12));
+        let found = resampler.bca(&[vec![Some(1.0); 12], vec![None; 12]]);
+        let (estimate, method) = found[0].unwrap();
+        assert_eq!((estimate.ci_low, estimate.ci_high, method), (1.0, 1.0, IntervalMethod::Percentile));
+        assert_eq!(found[1], None);
+    }
+
+    #[test]
+    fn columns_together_are_columns_alone_and_draws_made_anew_are_the_draws_kept() {
+        let mut rng = Rng::new(6, "columns");
+        let columns: Vec<Vec<Option<f64>>> =
+            (0..21).map(|column| (0..40).map(|row| (row % 7 != column % 9).then(|| rng.normal())).collect()).collect();
+        let clusters: Vec<String> = (0..40).map(|row| format!("c{}", row / 3)).collect();
+        let resampler = resampler(&clusters);
+        let mut forgetful = resampler.clone();
+        forgetful.draws.forget();
+        for (column, together) in columns.iter().zip(resampler.bca(&columns)) {
+            assert_eq!(resampler.bca(std::slice::from_ref(column))[0], together);
+        }
+        assert_eq!(resampler.bca(&columns), forgetful.bca(&columns));
+    }
+
+    #[test]
+    fn a_statistic_of_means_is_what_it_says() {
+        let resampler = resampler(&names(50));
+        let column = |turn: usize| -> Vec<Option<f64>> { (0..50).map(|row| Some(f64::from((row * 7 + turn) % 10 < 4))).collect() };
+        let (left, right) = (column(0), column(3));
+        let difference: Vec<Option<f64>> = left.iter().zip(&right).map(|(left, right)| Some(left.unwrap() - right.unwrap())).collect();
+        let (of_means, _) = resampler.bca_of_means(&[left, right], |means| means[0] - means[1]).unwrap();
+        let (direct, _) = resampler.bca(&[difference])[0].unwrap();
+        assert!((of_means.ci_low - direct.ci_low).abs() < 0.02 && (of_means.ci_high - direct.ci_high).abs() < 0.02);
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub struct Manifest {
     /// How many answers another batch size or weight type changes; empty when it was not measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub noise: Vec<NoiseRecord>,
+    /// How fast the machine was around the latency pass; nothing if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationRecord>,
     /// In the order they ran; a resumed run adds to the times.
     pub phases: Vec<PhaseRecord>,
     /// What a reader must know, in words: limited data, shared documents, a single seed, cut contexts.
@@ -185,6 +188,58 @@ pub struct NoiseRecord {
     pub exact_match_change: f64,
 }
 
+/// Times of a fixed numeric loop right before and right after the latency pass: what makes times of two runs comparable when the machine was
+/// busier, or another one. One thread alone and all threads at once slow down together on a slower machine, and apart on a busy one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationRecord {
+    /// Version of the loop; times of different loops say nothing of each other.
+    pub version: u32,
+    /// On one thread.
+    pub alone: CalibrationRounds,
+    /// On every thread of the run at once.
+    pub together: CalibrationRounds,
+}
+
+/// Rounds of a calibration loop, in nanoseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationRounds {
+    /// Before the latency pass.
+    pub before_ns: Vec<u64>,
+    /// After it.
+    pub after_ns: Vec<u64>,
+}
+
+impl CalibrationRounds {
+    /// Median round, in nanoseconds.
+    pub fn nanoseconds(&self) -> f64 {
+        median(self.before_ns.iter().chain(&self.after_ns))
+    }
+
+    /// By which factor the medians before and after differ, from 1 on.
+    pub fn unsteadiness(&self) -> f64 {
+        let (before, after) = (median(self.before_ns.iter()), median(self.after_ns.iter()));
+        (before / after).max(after / before)
+    }
+}
+
+impl CalibrationRecord {
+    /// Geometric mean of the two loops, in nanoseconds: queries keep some threads busy all the time and others now and then.
+    pub fn nanoseconds(&self) -> f64 {
+        (self.alone.nanoseconds() * self.together.nanoseconds()).sqrt()
+    }
+
+    /// How far times of this run can be trusted, as a factor from 1 on.
+    pub fn unsteadiness(&self) -> f64 {
+        self.alone.unsteadiness().max(self.together.unsteadiness())
+    }
+}
+
+fn median<'a>(rounds: impl Iterator<Item = &'a u64>) -> f64 {
+    let mut sorted: Vec<f64> = rounds.map(|round| *round as f64).collect();
+    sorted.sort_by(f64::total_cmp);
+    crate::stats::quantile(&sorted, 0.5).unwrap_or(1.0).max(1.0)
+}
+
 /// One phase of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseRecord {
@@ -196,4 +251,7 @@ pub struct PhaseRecord {
     pub cpu_seconds: f64,
     /// Peak resident memory of the process when it ended, where the system tells.
     pub peak_memory_bytes: Option<u64>,
+    /// The part of `seconds` that is neither model nor embedder: prompts, scores, rows; where it is told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overhead_seconds: Option<f64>,
 }

@@ -155,6 +155,11 @@ impl RunFolder {
         self.0.join("journal.jsonl")
     }
 
+    /// `audit.jsonl`.
+    pub fn audit(&self) -> PathBuf {
+        self.0.join("audit.jsonl")
+    }
+
     /// `training.jsonl`.
     pub fn training(&self) -> PathBuf {
         self.0.join("training.jsonl")
@@ -169,10 +174,12 @@ impl RunFolder {
     pub fn read_manifest(&self) -> Result<manifest::Manifest, StoreError> {
         let path = self.manifest();
         let text = fs::read_to_string(&path).map_err(StoreError::io("read", &path))?;
-        serde_json::from_str(&text).map_err(|error| StoreError::Malformed {
-            path: path.display().to_string(),
-            line: error.line(),
-            problem: error.to_string(),
+        serde_json::from_str(&text).or_else(|error| {
+            earlier_manifest(&text).ok_or_else(|| StoreError::Malformed {
+                path: path.display().to_string(),
+                line: error.line(),
+                problem: error.to_string(),
+            })
         })
     }
 
@@ -182,6 +189,14 @@ impl RunFolder {
         text.push('\n');
         write_atomic(&self.manifest(), text.as_bytes())
     }
+}
+
+/// A manifest whose spec was recorded before some of its keys were there: they are read with their defaults.
+fn earlier_manifest(text: &str) -> Option<manifest::Manifest> {
+    let mut whole: serde_json::Value = serde_json::from_str(text).ok()?;
+    let spec = whole.get_mut("spec")?;
+    *spec = crate::spec::with_defaults(spec.take());
+    serde_json::from_value(whole).ok()
 }
 
 /// Replaces a file whole: a reader sees the old bytes or the new ones, whatever happens in between.

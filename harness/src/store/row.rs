@@ -50,6 +50,30 @@ pub struct StageNs {
     pub decode: u64,
 }
 
+/// What the explanation audit found about one answer; a line of `audit.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// Name of the variant.
+    pub variant: String,
+    /// Training seed.
+    pub seed: u64,
+    /// The question.
+    pub sample_id: String,
+    /// Ranks (from 1) of the passages without which the answer is another one.
+    pub influential: Vec<u32>,
+    /// The answer is another one with the adapter switched off; nothing for base weights.
+    pub adapter_changes_answer: Option<bool>,
+    /// Training questions nearest to the question, where the adapter changes the answer.
+    pub nearest_training: Vec<String>,
+    /// 1 if the answer stands in evidence whose absence changes it, else 0; nothing for an answer that abstains, or where no evidence could
+    /// be looked for.
+    pub explained: Option<f64>,
+    /// Of the influential passages, the part that is relevant.
+    pub citation_precision: Option<f64>,
+    /// Of the relevant passages in the prompt, the part that is influential.
+    pub citation_recall: Option<f64>,
+}
+
 /// One observation: a variant answered a sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JournalRow {
@@ -96,4 +120,39 @@ pub struct JournalRow {
     /// Why there is no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+impl JournalRow {
+    /// The row without what may differ when nothing has changed: times, and the run it belongs to.
+    pub fn timeless(&self) -> Self {
+        Self { run_id: String::new(), stage_ns: StageNs::default(), ttft_ns: 0, e2e_ns: 0, ..self.clone() }
+    }
+
+    /// A short answer without passages, scores and times, to be changed where a test looks.
+    #[cfg(test)]
+    pub(crate) fn example(phase: Phase, variant: &str, seed: u64, sample: &str) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            run_id: "test".to_owned(),
+            variant: variant.to_owned(),
+            seed,
+            sample_id: sample.to_owned(),
+            repeat: 0,
+            phase,
+            answer: "blue".to_owned(),
+            finish_reason: "stop".to_owned(),
+            prompt_tokens: 20,
+            context_tokens: 0,
+            completion_tokens: 3,
+            cached_tokens: 0,
+            hits: Vec::new(),
+            context_cut: false,
+            scores: BTreeMap::new(),
+            stage_ns: StageNs::default(),
+            ttft_ns: 0,
+            e2e_ns: 0,
+            flops: 1e9,
+            error: None,
+        }
+    }
 }

@@ -27,8 +27,64 @@ pub const LEFT: &str = "left";
 pub const RIGHT: &str = "right";
 /// Mean paired difference, left minus right.
 pub const DIFFERENCE: &str = "difference";
-/// `higher`, `lower` or `no_difference_shown`, read off the interval.
+/// `additive`, or `log_odds` (of the interaction alone).
+pub const SCALE: &str = "scale";
+/// Two-sided p of no difference.
+pub const P: &str = "p";
+/// The same, adjusted for the differences it is read with.
+pub const P_ADJUSTED: &str = "p_adjusted";
+/// Procedure of that: `holm` (the declared family) or `bh` (slices, other metrics).
+pub const ADJUSTMENT: &str = "adjustment";
+/// Adjusted p of a difference beyond the margin; null without a margin.
+pub const P_EQUIVALENCE: &str = "p_equivalence";
+/// How `p` was found: `mcnemar_mid_p`, `sign_flip_exact`, `sign_flip` or `student_t`.
+pub const P_METHOD: &str = "p_method";
+/// How the interval was made: `bca`, `percentile`, `student_t`, `no_spread` or `unbounded`.
+pub const CI_METHOD: &str = "ci_method";
+/// Standard error over clusters and trainings; null from one cluster.
+pub const STANDARD_ERROR: &str = "standard_error";
+/// Variance over what it would be if questions were independent.
+pub const DESIGN_EFFECT: &str = "design_effect";
+/// Clusters of questions.
+pub const CLUSTERS: &str = "clusters";
+/// Questions on which the left side scores higher.
+pub const N_HIGHER: &str = "n_higher";
+/// Questions on which the left side scores lower.
+pub const N_LOWER: &str = "n_lower";
+/// Trainings behind the tuned side; 0 if neither side is tuned.
+pub const TRAININGS: &str = "trainings";
+/// Standard deviation between trainings; null with fewer than two.
+pub const TRAINING_DEVIATION: &str = "training_deviation";
+/// The smallest true difference that would have been found.
+pub const DETECTABLE: &str = "detectable";
+/// Questions that a verdict would take; null if there is one.
+pub const N_NEEDED: &str = "n_needed";
+/// Clusters of them.
+pub const CLUSTERS_NEEDED: &str = "clusters_needed";
+/// `better`, `worse`, `equivalent` or `inconclusive`: the left side against the right one.
 pub const VERDICT: &str = "verdict";
+
+/// `rung`: how far questions get; `cause`: why they were not answered exactly.
+pub const PART: &str = "part";
+/// Which rung or cause.
+pub const NAME: &str = "name";
+/// Questions, by the part of their rows; null where it does not apply.
+pub const COUNT: &str = "count";
+
+/// Id of a claim.
+pub const CLAIM: &str = "claim";
+/// The claim in words.
+pub const TITLE: &str = "title";
+/// The claim was given after the run.
+pub const POST_HOC: &str = "post_hoc";
+/// What a test compares.
+pub const TEST: &str = "test";
+/// What it predicts.
+pub const PREDICTED: &str = "predicted";
+/// What the run says about the test alone.
+pub const TEST_VERDICT: &str = "test_verdict";
+/// What to know of the row.
+pub const NOTE: &str = "note";
 
 /// Part of a query whose time is meant.
 pub const STAGE: &str = "stage";

@@ -6,7 +6,7 @@ use polars::prelude::{Column, CsvWriter, DataFrame, NamedFrom as _, ParquetWrite
 
 use super::column as name;
 use super::input::{CompactHit, Observation, RunData};
-use super::{ContrastRow, CostRow, LatencyRow, QualityRow, TableError};
+use super::{ClaimRow, ContrastRow, CostRow, LadderRow, LatencyRow, QualityRow, TableError};
 use crate::store::row::Phase;
 use crate::store::write_atomic;
 
@@ -71,9 +71,53 @@ pub(super) fn contrasts(rows: &[ContrastRow]) -> DataFrame {
         name::DIFFERENCE => row.difference.point,
         name::CI_LOW => row.difference.ci_low,
         name::CI_HIGH => row.difference.ci_high,
+        name::P => row.comparison.p,
+        name::P_ADJUSTED => row.p_adjusted,
         name::N => row.difference.n as u64,
+        name::DETECTABLE => row.judgement.detectable,
+        name::VERDICT => row.verdict().name(),
+        name::SCALE => row.scale.name(),
+        name::P_METHOD => row.comparison.test.name(),
+        name::ADJUSTMENT => row.adjustment.name(),
+        name::P_EQUIVALENCE => row.p_equivalence,
+        name::CI_METHOD => row.comparison.interval.name(),
+        name::STANDARD_ERROR => row.comparison.error,
+        name::CLUSTERS => row.comparison.clusters as u64,
+        name::DESIGN_EFFECT => row.comparison.design_effect,
+        name::N_HIGHER => row.comparison.wins as u64,
+        name::N_LOWER => row.comparison.losses as u64,
         name::N_FAILED => row.n_failed as u64,
-        name::VERDICT => row.verdict(),
+        name::TRAININGS => row.trainings as u64,
+        name::TRAINING_DEVIATION => row.comparison.training.map(|training| training.seed.sqrt()),
+        name::N_NEEDED => row.judgement.needed.map(|needed| needed.questions),
+        name::CLUSTERS_NEEDED => row.judgement.needed.map(|needed| needed.clusters),
+    })
+}
+
+pub(super) fn ladder(rows: &[LadderRow]) -> DataFrame {
+    frame!(rows, row => {
+        name::VARIANT => row.variant.name(),
+        name::PART => row.step.part(),
+        name::NAME => row.step.name(),
+        name::COUNT => row.count,
+        name::N => row.n as u64,
+    })
+}
+
+pub(super) fn claims(rows: &[ClaimRow]) -> DataFrame {
+    frame!(rows, row => {
+        name::CLAIM => row.claim.as_str(),
+        name::TITLE => row.title.as_str(),
+        name::VERDICT => row.verdict,
+        name::POST_HOC => row.post_hoc,
+        name::TEST => row.test.as_str(),
+        name::PREDICTED => row.predicted.as_str(),
+        name::POINT => row.figure.map(|figure| figure.point),
+        name::CI_LOW => row.figure.map(|figure| figure.ci_low),
+        name::CI_HIGH => row.figure.map(|figure| figure.ci_high),
+        name::UNIT => row.unit,
+        name::TEST_VERDICT => row.test_verdict,
+        name::NOTE => row.note.as_str(),
     })
 }
 

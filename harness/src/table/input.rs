@@ -14,7 +14,7 @@ use crate::dataset::Sample;
 use crate::finetune::TrainingRow;
 use crate::spec::VariantKind;
 use crate::store::manifest::Manifest;
-use crate::store::row::{HitRow, JournalRow, Phase, SCHEMA_VERSION, StageNs};
+use crate::store::row::{AuditRow, HitRow, JournalRow, Phase, SCHEMA_VERSION, StageNs};
 use crate::store::{RunFolder, StoreError};
 
 /// Distinct strings by number, in the order they were first seen.
@@ -114,6 +114,8 @@ pub struct RunData {
     pub rows: Vec<Observation>,
     /// `training.jsonl`, as written; empty if nothing was trained.
     pub training: Vec<TrainingRow>,
+    /// `audit.jsonl`; empty if nothing was audited.
+    pub audit: Vec<AuditRow>,
     /// Metric ids by number.
     pub metric_ids: Names,
     /// Document, chunk and finish-reason names by number.
@@ -130,7 +132,9 @@ impl RunData {
         let mut notes = Vec::new();
         let samples = read_lines(&folder.samples(), &mut notes)?;
         let training = if folder.training().exists() { read_lines(&folder.training(), &mut notes)? } else { Vec::new() };
-        let mut data = Self { manifest, samples, rows: Vec::new(), training, metric_ids: Names::default(), ids: Names::default(), notes };
+        let audit = if folder.audit().exists() { read_lines(&folder.audit(), &mut notes)? } else { Vec::new() };
+        let mut data =
+            Self { manifest, samples, rows: Vec::new(), training, audit, metric_ids: Names::default(), ids: Names::default(), notes };
         data.read_journal(&folder.journal())?;
         Ok(data)
     }

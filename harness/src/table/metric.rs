@@ -45,11 +45,23 @@ pub struct Metric {
 
 /// Answer metrics in the order of tables.
 const ANSWER_ORDER: [&str; 4] = ["exact_match", "token_f1", "contains", "rouge_l"];
-const RETRIEVAL_PREFIXES: [&str; 6] = ["recall", "precision", "hit", "mrr", "ndcg", "map"];
+const RETRIEVAL_PREFIXES: [&str; 7] = ["recall", "precision", "hit", "mrr", "ndcg", "map", EXACT_RECALL];
 /// Unit of metrics between 0 and 1.
 pub const SHARE: &str = "share";
 /// Share of the passages from the index that exact search has too; the full id ends in `_at_<top_k>`.
 pub const ANN_RECALL: &str = "ann_recall";
+/// Recall of exact search over the same vectors: what the index could find at best.
+pub const EXACT_RECALL: &str = "exact_recall";
+/// Share of answers that stand in a passage of the prompt, of those that say anything.
+pub const GROUNDED: &str = "grounded";
+/// Share of answers that stand in evidence whose absence changes them.
+pub const EXPLAINED: &str = "explained";
+/// Of the passages that change the answer, the part that is relevant.
+pub const CITATION_PRECISION: &str = "citation_precision";
+/// Of the relevant passages in the prompt, the part that changes the answer.
+pub const CITATION_RECALL: &str = "citation_recall";
+/// What is counted and not scored, in the order of tables.
+const DIAGNOSTICS: [&str; 7] = [ANN_RECALL, GROUNDED, EXPLAINED, CITATION_PRECISION, CITATION_RECALL, CONTEXT_CUT, ANSWER_CUT];
 /// Share of questions whose passages did not all fit into the prompt.
 pub const CONTEXT_CUT: &str = "context_cut";
 /// Share of answers that ended at the token limit.
@@ -72,7 +84,7 @@ impl Metric {
         let position = match self.kind {
             Kind::Answer => known(&ANSWER_ORDER),
             Kind::Retrieval => known(&RETRIEVAL_PREFIXES),
-            Kind::Diagnostic => known(&[ANN_RECALL, CONTEXT_CUT, ANSWER_CUT]),
+            Kind::Diagnostic => known(&DIAGNOSTICS),
         };
         (self.kind, position, &self.id)
     }
@@ -94,6 +106,7 @@ impl Metric {
             "mrr" => "MRR".to_owned(),
             "ndcg" => "nDCG".to_owned(),
             "map" => "MAP".to_owned(),
+            EXACT_RECALL => "exact Recall".to_owned(),
             ANN_RECALL => "ANN recall".to_owned(),
             other => other.replace('_', " "),
         };
@@ -103,7 +116,7 @@ impl Metric {
 
 fn kind(id: &str) -> Kind {
     let is_part = |prefix: &&str| id.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("_at_"));
-    if id.starts_with(ANN_RECALL) || id == CONTEXT_CUT || id == ANSWER_CUT {
+    if id.starts_with(ANN_RECALL) || DIAGNOSTICS.contains(&id) {
         Kind::Diagnostic
     } else if RETRIEVAL_PREFIXES.iter().any(is_part) {
         Kind::Retrieval
@@ -132,12 +145,15 @@ mod tests {
         assert_eq!(label("recall_at_4"), "Recall@4");
         assert_eq!(label("ndcg_at_10"), "nDCG@10");
         assert_eq!(label("ann_recall_at_4"), "ANN recall@4");
+        assert_eq!(label("exact_recall_at_4"), "exact Recall@4");
     }
 
     #[test]
     fn kinds_tell_answers_from_retrieval_from_diagnostics() {
         assert_eq!(Metric::of("mrr").kind, Kind::Retrieval);
         assert_eq!(Metric::of("mapped").kind, Kind::Answer);
+        assert_eq!((Metric::of("exact_match").kind, Metric::of("exact_recall_at_4").kind), (Kind::Answer, Kind::Retrieval));
+        assert_eq!(Metric::of("grounded").kind, Kind::Diagnostic);
         assert_eq!(Metric::of("ann_recall_at_4").kind, Kind::Diagnostic);
         assert_eq!(Metric::of("context_cut").direction, Direction::Lower);
     }

@@ -5,8 +5,11 @@
 //! [`write_cost`], because this module alone may name Polars.
 
 pub mod column;
+mod contrast;
 mod frame;
+pub mod history;
 pub mod input;
+mod ladder;
 mod latency;
 pub mod metric;
 mod quality;
@@ -24,12 +27,14 @@ use crate::stats::Estimate;
 use crate::store::StoreError;
 use crate::store::manifest::Manifest;
 
+pub use contrast::{Adjustment, ContrastRow, Scale, declared_differences};
 use frame::Form;
 pub use input::{Observation, RunData};
+pub use ladder::{Cause, LadderRow, Rung, Step};
 pub use latency::{LatencyRow, Stage, milliseconds};
-pub use metric::{Direction, Kind, Metric};
-pub use quality::{ALL, ContrastRow, QualityRow};
-pub use score::{Column, Scored, Scores};
+pub use metric::{Direction, Kind, Metric, primary as primary_of};
+pub use quality::{ALL, QualityRow, members as slices_of};
+pub use score::{BySeed, Column, Scored, Scores};
 
 /// Where the tables of a run stand.
 const FOLDER: &str = "tables";
@@ -60,6 +65,14 @@ pub enum TableError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Polars could not read a table.
+    #[error("cannot read table `{}`", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<polars::error::PolarsError>,
+    },
     /// Polars could not encode a table.
     #[error("cannot encode table `{table}`")]
     Frame {
@@ -75,6 +88,7 @@ impl Hint for TableError {
         match self {
             Self::Line { .. } | Self::Row { .. } => Some("restore the run folder from a copy, or run again into a new folder".to_owned()),
             Self::Store(error) => error.hint(),
+            Self::Unreadable { .. } => Some("the file is torn or of another version; restore it from a copy".to_owned()),
             Self::Frame { .. } => None,
         }
     }
@@ -141,6 +155,31 @@ pub struct CostRow {
     pub source: CostSource,
 }
 
+/// One line of the claims: a test of a claim.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimRow {
+    /// Id of the claim.
+    pub claim: String,
+    /// The claim in words.
+    pub title: String,
+    /// What the run says about the whole claim.
+    pub verdict: &'static str,
+    /// The claim was given after the run.
+    pub post_hoc: bool,
+    /// What this test compares.
+    pub test: String,
+    /// What it predicts.
+    pub predicted: String,
+    /// What was found, in `unit`.
+    pub figure: Option<Estimate>,
+    /// `points` or `ratio`.
+    pub unit: &'static str,
+    /// What the run says about this test.
+    pub test_verdict: &'static str,
+    /// Why it could not be tested, or what to know of it.
+    pub note: String,
+}
+
 /// The typed rows of a run, and the data that they were made from.
 #[derive(Debug, Clone)]
 pub struct Tables {
@@ -154,6 +193,8 @@ pub struct Tables {
     pub contrasts: Vec<ContrastRow>,
     /// Times by variant and stage.
     pub latency: Vec<LatencyRow>,
+    /// How far questions get, and why not further.
+    pub ladder: Vec<LadderRow>,
 }
 
 impl Tables {
@@ -182,6 +223,19 @@ impl Tables {
         self.quality.iter().find(|row| row.variant == variant && row.slice == slice && row.metric.id == metric)
     }
 
+    /// The paired difference of any two variants, left minus right, in a slice; nothing where no question has both scores. The declared
+    /// differences are in `contrasts`.
+    pub fn difference(&self, left: VariantKind, right: VariantKind, slice: &str, metric: &Metric) -> Option<Estimate> {
+        let (name, members) = quality::members(&self.data).into_iter().find(|(name, _)| name == slice)?;
+        let slice = quality::Slice::of(&self.data, name, members);
+        contrast::of_pair(&self.data, &self.scores, &slice, left, right, metric)
+    }
+
+    /// One line of the ladder; nothing if the variant has no such rung, or no question counts.
+    pub fn ladder_of(&self, variant: VariantKind, step: Step) -> Option<f64> {
+        self.ladder.iter().find(|row| row.variant == variant && row.step == step)?.count
+    }
+
     /// One line of the latency table; nothing if it was not measured.
     pub fn latency_of(&self, variant: VariantKind, stage: Stage) -> Option<&LatencyRow> {
         self.latency.iter().find(|row| row.variant == variant && row.stage == stage)
@@ -190,7 +244,12 @@ impl Tables {
     /// The estimate of a declared difference; nothing if it was not measured.
     pub fn contrast_of(&self, left: &str, right: &str, slice: &str, metric: &str) -> Option<&ContrastRow> {
         let is = |row: &&ContrastRow| row.left == left && row.right == right && row.slice == slice && row.metric.id == metric;
-        self.contrasts.iter().find(is)
+        self.contrasts.iter().filter(|row| row.scale == Scale::Additive).find(is)
+    }
+
+    /// The interaction of the two factors in log-odds; nothing if it was not measured.
+    pub fn interaction_in_log_odds(&self, slice: &str, metric: &str) -> Option<&ContrastRow> {
+        self.contrasts.iter().find(|row| row.scale == Scale::LogOdds && row.slice == slice && row.metric.id == metric)
     }
 
     /// Mean of the per-query value `of` over the rows of the accuracy pass that did not fail; nothing if there are none.
@@ -212,11 +271,18 @@ pub fn read(run: &Path) -> Result<Tables, TableError> {
     let mut data = RunData::read(run)?;
     note_missing_answers(&mut data);
     let scores = Scores::of(&data);
-    let slices = quality::slices(&data);
-    let quality = quality::quality(&data, &scores, &slices);
-    let contrasts = quality::contrasts(&data, &scores, &slices);
+    let (mut quality, mut found) = (Vec::new(), Vec::new());
+    // One slice at a time: its draws are gone before the next one's are made.
+    for (name, members) in quality::members(&data) {
+        let slice = quality::Slice::of(&data, name, members);
+        quality.extend(quality::quality(&data, &scores, &slice));
+        found.extend(contrast::of_slice(&data, &scores, &slice));
+    }
+    quality.sort_by_key(|row| row.variant);
+    let contrasts = contrast::judge(&data, metric::primary(&scores.metrics, data.mean_reference_words()), found);
     let latency = latency::latency(&data);
-    Ok(Tables { data, scores, quality, contrasts, latency })
+    let ladder = ladder::ladder(&data, &scores);
+    Ok(Tables { data, scores, quality, contrasts, latency, ladder })
 }
 
 /// A variant without a row for every test question was interrupted; its means are over fewer questions than the others'.
@@ -240,8 +306,14 @@ pub fn write_tables(run: &Path) -> Result<Tables, TableError> {
     frame::write(&folder, "training", Form::Parquet, frame::training(&tables.data))?;
     frame::write(&folder, "quality", Form::ParquetAndCsv, frame::quality(&tables.quality))?;
     frame::write(&folder, "contrasts", Form::ParquetAndCsv, frame::contrasts(&tables.contrasts))?;
+    frame::write(&folder, "ladder", Form::ParquetAndCsv, frame::ladder(&tables.ladder))?;
     frame::write(&folder, "latency", Form::ParquetAndCsv, frame::latency(&tables.latency))?;
     Ok(tables)
+}
+
+/// Writes `tables/claims`.
+pub fn write_claims(run: &Path, rows: &[ClaimRow]) -> Result<(), TableError> {
+    frame::write(&run.join(FOLDER), "claims", Form::ParquetAndCsv, frame::claims(rows))
 }
 
 /// Writes `tables/cost`.

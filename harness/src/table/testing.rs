@@ -7,8 +7,10 @@ use crate::dataset::Sample;
 use crate::finetune::TrainingRow;
 use crate::rng::Rng;
 use crate::spec::{ContextSource, RunSpec, VariantKind};
-use crate::store::manifest::{DatasetRecord, IndexRecord, MachineRecord, Manifest, ModelRecord, TrainingRecord};
-use crate::store::row::{HitRow, JournalRow, Phase, SCHEMA_VERSION, StageNs};
+use crate::store::manifest::{
+    CalibrationRecord, CalibrationRounds, DatasetRecord, IndexRecord, MachineRecord, Manifest, ModelRecord, TrainingRecord,
+};
+use crate::store::row::{HitRow, JournalRow, Phase, StageNs};
 use crate::store::{RunFolder, write_jsonl};
 
 /// What a run folder is made from.
@@ -82,29 +84,14 @@ impl Fixture {
 }
 
 fn row(variant: VariantKind, seed: u64, sample: &str, phase: Phase) -> JournalRow {
-    JournalRow {
-        schema_version: SCHEMA_VERSION,
-        run_id: "test".to_owned(),
-        variant: variant.name().to_owned(),
-        seed,
-        sample_id: sample.to_owned(),
-        repeat: 0,
-        phase,
-        answer: "blue".to_owned(),
-        finish_reason: "stop".to_owned(),
-        prompt_tokens: 20,
-        context_tokens: 0,
-        completion_tokens: 3,
-        cached_tokens: 0,
-        hits: Vec::new(),
-        context_cut: false,
-        scores: BTreeMap::new(),
-        stage_ns: StageNs::default(),
-        ttft_ns: 0,
-        e2e_ns: 0,
-        flops: 1e9,
-        error: None,
-    }
+    JournalRow::example(phase, variant.name(), seed, sample)
+}
+
+/// A calibration with these milliseconds before and after the latency pass, on one thread and on all.
+pub(crate) fn calibration(alone: (u64, u64), together: (u64, u64)) -> CalibrationRecord {
+    let rounds =
+        |(before, after): (u64, u64)| CalibrationRounds { before_ns: vec![before * 1_000_000; 9], after_ns: vec![after * 1_000_000; 9] };
+    CalibrationRecord { version: 1, alone: rounds(alone), together: rounds(together) }
 }
 
 /// The default spec, on a machine that does not exist.
@@ -163,6 +150,7 @@ pub(crate) fn manifest() -> Manifest {
             unreachable: 1,
         }),
         noise: Vec::new(),
+        calibration: Some(calibration((5, 5), (5, 5))),
         training: vec![TrainingRecord {
             variants: vec!["finetuned".to_owned(), "hybrid".to_owned()],
             adapter: "finetuned-seed1".to_owned(),

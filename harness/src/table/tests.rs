@@ -199,6 +199,111 @@ fn tables_have_the_declared_columns() {
         text.lines().next().unwrap().to_owned()
     };
     assert_eq!(header("quality.csv"), "variant,slice,metric,unit,direction,point,ci_low,ci_high,n,n_failed");
-    assert_eq!(header("contrasts.csv"), "left,right,slice,metric,difference,ci_low,ci_high,n,n_failed,verdict");
+    assert_eq!(
+        header("contrasts.csv"),
+        "left,right,slice,metric,difference,ci_low,ci_high,p,p_adjusted,n,detectable,verdict,scale,p_method,adjustment,p_equivalence,\
+         ci_method,standard_error,clusters,design_effect,n_higher,n_lower,n_failed,trainings,training_deviation,n_needed,clusters_needed"
+    );
     assert!(header("latency.csv").starts_with("variant,stage,unit,n,n_questions,mean,"));
+}
+
+/// Forty questions with a document each; a variant is right on those below its number.
+fn graded(rights: &[(crate::spec::VariantKind, usize)]) -> Fixture {
+    let mut run = Fixture::empty();
+    for index in 0..40 {
+        let id = format!("q{index:02}");
+        run.sample(&id, &[("half", ["low", "high"][index / 20])]);
+        for (variant, right) in rights {
+            run.answer(*variant, 1, &id, f64::from(u8::from(index < *right)));
+        }
+    }
+    run
+}
+
+#[test]
+fn the_declared_family_is_adjusted_by_holm_and_slices_by_benjamini_and_hochberg() {
+    let tables = graded(&[(Baseline, 10), (Rag, 30), (Finetuned, 16), (Hybrid, 32)]).tables();
+    let family: Vec<&ContrastRow> = tables.contrasts.iter().filter(|row| row.slice == ALL && row.scale == Scale::Additive).collect();
+    assert_eq!(family.len(), 6);
+    let p: Vec<f64> = family.iter().map(|row| row.comparison.p).collect();
+    let adjusted: Vec<f64> = family.iter().map(|row| row.p_adjusted).collect();
+    assert_eq!(adjusted, crate::stats::holm(&p));
+    assert!(family.iter().all(|row| row.adjustment == Adjustment::Holm));
+    assert_eq!(tables.contrast_of("rag", "baseline", ALL, "exact_match").unwrap().verdict(), crate::stats::Verdict::Better);
+    let close = tables.contrast_of("hybrid", "rag", ALL, "exact_match").unwrap();
+    assert_eq!(close.verdict(), crate::stats::Verdict::Inconclusive);
+    assert!(close.judgement.needed.unwrap().questions > 40.0 && close.judgement.detectable.unwrap() > 0.05);
+    let sliced: Vec<&ContrastRow> = tables.contrasts.iter().filter(|row| row.slice != ALL && row.scale == Scale::Additive).collect();
+    let p: Vec<f64> = sliced.iter().map(|row| row.comparison.p).collect();
+    let adjusted: Vec<f64> = sliced.iter().map(|row| row.p_adjusted).collect();
+    assert_eq!(adjusted, crate::stats::benjamini_hochberg(&p));
+}
+
+#[test]
+fn the_interaction_stands_in_points_and_in_log_odds() {
+    let tables = graded(&[(Baseline, 20), (Rag, 38), (Finetuned, 30), (Hybrid, 39)]).tables();
+    let points = tables.contrast_of("hybrid-rag", "finetuned-baseline", ALL, "exact_match").unwrap().difference.point;
+    assert!((points - (0.025 - 0.25)).abs() < 1e-12, "{points}");
+    let odds = tables.interaction_in_log_odds(ALL, "exact_match").unwrap();
+    let cells = crate::stats::Cells { baseline: 0.5, rag: 0.95, finetuned: 0.75, hybrid: 0.975 }.smoothed(40);
+    assert!((odds.difference.point - cells.log_odds()).abs() < 1e-12 && odds.p_equivalence.is_none());
+}
+
+#[test]
+fn trainings_that_disagree_take_a_verdict_away() {
+    let mut run = Fixture::empty();
+    run.manifest.spec.seeds = vec![1, 2, 3];
+    for index in 0..60 {
+        let id = format!("q{index:02}");
+        run.sample(&id, &[]);
+        run.answer(Baseline, 1, &id, f64::from(u8::from(index < 20)));
+        // Right on 20, 40 and 58 of 60: very different trainings.
+        for (seed, right) in [(1, 20), (2, 40), (3, 58)] {
+            run.answer(Finetuned, seed, &id, f64::from(u8::from(index < right)));
+        }
+    }
+    let tables = run.tables();
+    let row = tables.contrast_of("finetuned", "baseline", ALL, "exact_match").unwrap();
+    assert_eq!((row.verdict(), row.trainings), (crate::stats::Verdict::Inconclusive, 3));
+    assert!(row.comparison.training.unwrap().seed.sqrt() > 0.25 && row.judgement.needed.unwrap().seeds > 3, "{row:?}");
+    run.rows.retain(|row| row.seed != 1 || row.variant == "baseline");
+    run.rows.retain(|row| row.seed != 3);
+    let alone = run.tables();
+    let row = alone.contrast_of("finetuned", "baseline", ALL, "exact_match").unwrap();
+    assert_eq!((row.verdict(), row.trainings, row.comparison.training), (crate::stats::Verdict::Better, 1, None));
+}
+
+#[test]
+fn a_run_recorded_before_some_settings_were_there_reads_with_their_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    graded(&[(Baseline, 10), (Rag, 30)]).write(folder.path());
+    let path = folder.path().join("manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let spec = manifest["spec"].as_object_mut().unwrap();
+    spec.remove("contrasts").unwrap();
+    spec["measure"].as_object_mut().unwrap().remove("audit_samples").unwrap();
+    spec["finetune"].as_object_mut().unwrap().remove("examples").unwrap();
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    assert_eq!(read(folder.path()).unwrap().manifest().spec.contrasts.margin, 3.0);
+}
+
+#[test]
+fn every_question_has_one_cause_and_the_last_rung_is_exact_match() {
+    // An answer with more around it is right and not well-formed: the two must not be taken for one another.
+    let mut run = realistic(&[Baseline, Rag, Finetuned, Hybrid], 90);
+    for row in run.rows.iter_mut().filter(|row| row.variant == "hybrid" && row.answer == "red") {
+        row.scores.insert("contains".to_owned(), 1.0);
+    }
+    let tables = run.tables();
+    for variant in tables.variants() {
+        let of = |step| tables.ladder_of(variant, step).unwrap_or(0.0);
+        let causes: f64 = Cause::ALL.into_iter().map(|cause| of(Step::Cause(cause))).sum();
+        assert!((causes - 90.0).abs() < 1e-9, "{variant:?}: {causes}");
+        let exact = tables.quality_of(variant, ALL, "exact_match").unwrap().estimate.point * 90.0;
+        assert!((of(Step::Rung(Rung::WellFormed)) - exact).abs() < 1e-9 && (of(Step::Cause(Cause::None)) - exact).abs() < 1e-9);
+        assert!(of(Step::Rung(Rung::Right)) >= exact);
+        assert_eq!(of(Step::Rung(Rung::Right)) > exact, variant == Hybrid);
+        assert_eq!(tables.ladder_of(variant, Step::Rung(Rung::Found)).is_some(), matches!(variant, Rag | Hybrid));
+    }
+    assert!(tables.ladder_of(Hybrid, Step::Cause(Cause::WrongForm)).unwrap() > 0.0);
 }

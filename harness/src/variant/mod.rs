@@ -4,35 +4,55 @@
 
 pub mod prompt;
 
-use crate::rng::Rng;
-use crate::spec::ContextSource;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Passages that a variant is given without a search, as chunk indices.
-///
-/// `Gold`: every chunk of the relevant documents, in corpus order, at most `top_k`. `Random`: `top_k` chunks of other documents, drawn from
-/// the seed and the sample's id. `document_of[i]` is the document of chunk `i`.
-pub fn given_passages(
-    source: ContextSource,
-    relevant: &[String],
-    document_of: &[&str],
-    top_k: usize,
-    seed: u64,
-    sample_id: &str,
-) -> Vec<usize> {
-    let is_relevant = |chunk: usize| relevant.iter().any(|id| id == document_of[chunk]);
-    match source {
-        ContextSource::None | ContextSource::Retrieved => Vec::new(),
-        ContextSource::Gold => (0..document_of.len()).filter(|&chunk| is_relevant(chunk)).take(top_k).collect(),
-        ContextSource::Random => {
-            draw_others(document_of.len(), top_k, is_relevant, &mut Rng::new(seed, &format!("random-passages/{sample_id}")))
-        }
-    }
+use crate::rng::Rng;
+
+/// Which chunks belong to which document: what variants are given without a search.
+#[derive(Debug, Default)]
+pub struct Passages<'a> {
+    of_document: BTreeMap<&'a str, Vec<usize>>,
+    count: usize,
 }
 
-/// `count` distinct chunks that are not relevant (fewer if there are not so many).
-fn draw_others(chunks: usize, count: usize, is_relevant: impl Fn(usize) -> bool, rng: &mut Rng) -> Vec<usize> {
-    let others: Vec<usize> = (0..chunks).filter(|&chunk| !is_relevant(chunk)).collect();
-    rng.sample_indices(others.len(), count).into_iter().map(|index| others[index]).collect()
+impl<'a> Passages<'a> {
+    /// `documents` gives the document of each chunk, in the order of chunks.
+    pub fn new(documents: impl Iterator<Item = &'a str>) -> Self {
+        let mut passages = Self::default();
+        for document in documents {
+            passages.of_document.entry(document).or_default().push(passages.count);
+            passages.count += 1;
+        }
+        passages
+    }
+
+    /// Every chunk of the relevant documents, in corpus order, at most `top_k`.
+    pub fn gold(&self, relevant: &[String], top_k: usize) -> Vec<usize> {
+        self.relevant(relevant).into_iter().take(top_k).collect()
+    }
+
+    /// `top_k` chunks of other documents (fewer if there are not so many), drawn from the seed and the sample's id.
+    pub fn random(&self, relevant: &[String], top_k: usize, seed: u64, sample_id: &str) -> Vec<usize> {
+        let barred = self.relevant(relevant);
+        let mut rng = Rng::new(seed, &format!("random-passages/{sample_id}"));
+        let free = self.count - barred.len();
+        if free <= 4 * top_k {
+            let others: Vec<usize> = (0..self.count).filter(|chunk| !barred.contains(chunk)).collect();
+            return rng.sample_indices(others.len(), top_k).into_iter().map(|index| others[index]).collect();
+        }
+        let mut drawn = Vec::with_capacity(top_k);
+        while drawn.len() < top_k {
+            let chunk = rng.below(self.count);
+            if !barred.contains(&chunk) && !drawn.contains(&chunk) {
+                drawn.push(chunk);
+            }
+        }
+        drawn
+    }
+
+    fn relevant(&self, ids: &[String]) -> BTreeSet<usize> {
+        ids.iter().filter_map(|id| self.of_document.get(id.as_str())).flatten().copied().collect()
+    }
 }
 
 #[cfg(test)]
@@ -41,12 +61,23 @@ mod tests {
 
     #[test]
     fn gold_takes_the_relevant_and_random_never_does() {
-        let documents = ["a", "a", "b", "c", "c", "d"];
+        let passages = Passages::new(["a", "a", "b", "c", "c", "d"].into_iter());
         let relevant = ["a".to_owned(), "c".to_owned()];
-        assert_eq!(given_passages(ContextSource::Gold, &relevant, &documents, 3, 1, "q"), [0, 1, 3]);
-        let mut random = given_passages(ContextSource::Random, &relevant, &documents, 4, 1, "q");
-        assert_eq!(random, given_passages(ContextSource::Random, &relevant, &documents, 4, 1, "q"));
+        assert_eq!(passages.gold(&relevant, 3), [0, 1, 3]);
+        let mut random = passages.random(&relevant, 4, 1, "q");
+        assert_eq!(random, passages.random(&relevant, 4, 1, "q"));
         random.sort_unstable();
         assert_eq!(random, [2, 5]);
+    }
+
+    #[test]
+    fn in_a_large_corpus_random_passages_are_distinct_and_spread() {
+        let names: Vec<String> = (0..500).map(|index| format!("d{}", index / 2)).collect();
+        let passages = Passages::new(names.iter().map(String::as_str));
+        let drawn: Vec<Vec<usize>> = (0..200).map(|q| passages.random(&["d7".to_owned()], 4, 1, &format!("q{q}"))).collect();
+        assert!(
+            drawn.iter().all(|chunks| chunks.iter().collect::<BTreeSet<_>>().len() == 4 && !chunks.contains(&14) && !chunks.contains(&15))
+        );
+        assert!(drawn.iter().flatten().collect::<BTreeSet<_>>().len() > 300);
     }
 }

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod bad_input;
+mod gate;
+mod plan;
 mod quickstart;
 mod sandbox;
 mod threads;
 mod tidy;
+mod world;

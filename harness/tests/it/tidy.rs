@@ -17,7 +17,8 @@ const LAYERS: &[&[&str]] = &[
     &["measure"],
     &["table"],
     &["cost"],
-    &["report"],
+    &["claim"],
+    &["report", "gate"],
     &["cli"],
 ];
 

@@ -1,13 +1,17 @@
 //! Figures: each is a pure function of tables and ledger to a [`Figure`], written as `.svg`, `.png` and the `.csv` it was drawn from.
 
 pub mod axis;
+mod contrast;
 mod cost;
+mod ladder;
 mod latency;
+mod pretraining;
 mod quality;
 pub mod render;
 pub mod scene;
 pub mod style;
 mod training;
+pub mod trend;
 
 use std::path::Path;
 
@@ -15,6 +19,7 @@ use crate::cost::Ledger;
 use crate::report::ReportError;
 use crate::store::write_atomic;
 use crate::table::Tables;
+pub use pretraining::pretraining;
 use scene::Scene;
 
 /// A picture with what it says and what it was drawn from.
@@ -57,8 +62,10 @@ use line;
 pub fn figures(tables: &Tables, ledger: &Ledger) -> Vec<Figure> {
     let all = [
         quality::accuracy(tables),
+        contrast::forest(tables),
         quality::slices(tables),
         quality::tradeoff(tables),
+        ladder::causes(tables),
         latency::ecdf(tables),
         latency::stages(tables),
         cost::over_queries(tables, ledger),
@@ -69,11 +76,13 @@ pub fn figures(tables: &Tables, ledger: &Ledger) -> Vec<Figure> {
 
 /// Writes the figures into `folder`.
 pub fn write(folder: &Path, figures: &[Figure]) -> Result<(), ReportError> {
-    for figure in figures {
-        let path = folder.join(figure.name);
-        write_atomic(&path.with_extension("csv"), figure.csv().as_bytes())?;
-        write_atomic(&path.with_extension("svg"), figure.svg()?.as_bytes())?;
-        render::write_png(&figure.scene, &path.with_extension("png"))?;
-    }
-    Ok(())
+    figures.iter().try_for_each(|figure| write_as(&folder.join(figure.name), figure))
+}
+
+/// Writes one figure; the endings are added to the path.
+pub fn write_as(path: &Path, figure: &Figure) -> Result<(), ReportError> {
+    let with = |ending: &str| std::path::PathBuf::from(format!("{}.{ending}", path.display()));
+    write_atomic(&with("csv"), figure.csv().as_bytes())?;
+    write_atomic(&with("svg"), figure.svg()?.as_bytes())?;
+    render::write_png(&figure.scene, &with("png"))
 }

@@ -1,12 +1,13 @@
-//! The results in sentences, and what weakens them. Nothing is called better unless its interval says so.
+//! The results in sentences, and what weakens them. Nothing is called better unless its verdict says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cost::{BreakEven, Currency, Ledger};
 use crate::report::{format, slices};
 use crate::spec::VariantKind;
+use crate::stats::{Needed, Verdict};
 use crate::store::row::Phase;
-use crate::table::{ALL, ContrastRow, Direction, Metric, Stage, Tables};
+use crate::table::{ALL, Adjustment, ContrastRow, Direction, Metric, Stage, Tables};
 
 /// Clusters below which a bootstrap interval is too narrow.
 const FEW_CLUSTERS: usize = 20;
@@ -20,10 +21,12 @@ pub(super) fn sentences(tables: &Tables, ledger: &Ledger) -> Vec<String> {
         return vec!["No answer metric was measured, so there is nothing to compare.".to_owned()];
     };
     let pairs = [("rag", "baseline"), ("finetuned", "baseline"), ("hybrid", "rag"), ("hybrid", "finetuned"), ("rag", "finetuned")];
-    let effects = pairs.into_iter().filter_map(|(left, right)| tables.contrast_of(left, right, ALL, &metric.id)).map(difference);
+    let effects =
+        pairs.into_iter().filter_map(|(left, right)| tables.contrast_of(left, right, ALL, &metric.id)).map(|row| difference(tables, row));
     let by_slice = [("rag", "what retrieval adds"), ("finetuned", "what fine-tuning adds")]
         .into_iter()
         .filter_map(|(variant, what)| by_slice(tables, metric, variant, what));
+    let effects = effects.chain(interaction(tables, metric));
     ranking(tables, metric).into_iter().chain(effects).chain(by_slice).chain(time(tables)).chain(break_even(tables, ledger)).collect()
 }
 
@@ -41,20 +44,86 @@ fn ranking(tables: &Tables, metric: &Metric) -> Option<String> {
 }
 
 /// One difference in words.
-pub(super) fn difference(row: &ContrastRow) -> String {
+fn difference(tables: &Tables, row: &ContrastRow) -> String {
     let (left, right, metric, estimate) = (&row.left, &row.right, &row.metric, &row.difference);
     let points = |value: f64| format::score(value.abs(), metric);
-    let better = match (row.verdict(), metric.direction) {
-        ("no_difference_shown", _) => {
-            let (size, range) = (format::signed(estimate.point, metric), interval(row));
-            return format!("No difference shown between {left} and {right}: {size} points of {} {range}.", metric.label());
+    let (size, range, label) = (format::signed(estimate.point, metric), interval(row), metric.label());
+    let margin = || format::significant(tables.manifest().spec.contrasts.margin, 2);
+    match row.verdict() {
+        Verdict::Better | Verdict::Worse => {
+            let (winner, loser) = if row.verdict() == Verdict::Better { (left, right) } else { (right, left) };
+            let (low, high) =
+                if estimate.point < 0.0 { (-estimate.ci_high, -estimate.ci_low) } else { (estimate.ci_low, estimate.ci_high) };
+            let (low, high) = (format::score(low, metric), format::score(high, metric));
+            format!("{winner} beats {loser} by {} points of {label} ({low} to {high}; {}).", points(estimate.point), p_value(row))
         }
-        ("higher", Direction::Higher) | ("lower", Direction::Lower) => true,
-        _ => false,
+        Verdict::Equivalent => {
+            format!("{left} and {right} are equivalent within {} points of {label}: {size} {range}.", margin())
+        }
+        Verdict::Inconclusive => {
+            format!("Inconclusive between {left} and {right}: {size} points of {label} {range}.{}", outlook(row))
+        }
+    }
+}
+
+/// `p = 0.003 after Holm`.
+pub(super) fn p_value(row: &ContrastRow) -> String {
+    let by = match row.adjustment {
+        Adjustment::Holm => "Holm",
+        Adjustment::BenjaminiHochberg => "Benjamini-Hochberg",
     };
-    let (winner, loser) = if better { (left, right) } else { (right, left) };
-    let (low, high) = if estimate.point < 0.0 { (estimate.ci_high, estimate.ci_low) } else { (estimate.ci_low, estimate.ci_high) };
-    format!("{} beats {loser} by {} points of {} ({} to {}).", winner, points(estimate.point), metric.label(), points(low), points(high))
+    format!("{} after {by}", format::p_value(row.p_adjusted))
+}
+
+/// What an inconclusive difference could have been, and what it would take.
+fn outlook(row: &ContrastRow) -> String {
+    let metric = &row.metric;
+    let detectable =
+        row.judgement.detectable.map(|effect| format!(" Only {} points or more would have shown.", format::score(effect, metric)));
+    let needed = row.judgement.needed.map(|needed| {
+        let effect = format::score(needed.effect, metric);
+        format!(" To tell {effect} points would take about {}.", in_questions(&needed, row))
+    });
+    detectable.into_iter().chain(needed).collect()
+}
+
+/// `1,700 questions of 420 documents`, with trainings where they are short.
+pub(super) fn in_questions(needed: &Needed, row: &ContrastRow) -> String {
+    let is_clustered = row.comparison.clusters < row.difference.n;
+    let clusters = if is_clustered { format!(" in {} clusters", format::count(needed.clusters)) } else { String::new() };
+    let trainings = if needed.seeds > row.trainings.max(1) { format!(" and {} training seeds", needed.seeds) } else { String::new() };
+    format!("{} questions{clusters}{trainings}", format::large(needed.questions))
+}
+
+/// Whether the two factors add up.
+fn interaction(tables: &Tables, metric: &Metric) -> Option<String> {
+    let row = tables.contrast_of("hybrid-rag", "finetuned-baseline", ALL, &metric.id)?;
+    let (size, range) = (format::signed(row.difference.point, metric), interval(row));
+    let odds = tables.interaction_in_log_odds(ALL, &metric.id);
+    let in_odds = odds.map_or(String::new(), |row| {
+        let of = |value: f64| format!("{value:+.2}");
+        let estimate = &row.difference;
+        format!("; in log-odds {} ({} to {})", of(estimate.point), of(estimate.ci_low), of(estimate.ci_high))
+    });
+    let is_positive = (row.difference.point > 0.0) == (metric.direction == Direction::Higher);
+    let words = match row.verdict() {
+        Verdict::Better | Verdict::Worse if is_positive => {
+            "Fine-tuning adds more on top of retrieval than alone: the two help each other".to_owned()
+        }
+        Verdict::Better | Verdict::Worse => {
+            let is_ceiling = odds.is_some_and(|row| row.verdict() != Verdict::Worse);
+            let why = if is_ceiling {
+                "in log-odds that is not so, little room being left above retrieval"
+            } else {
+                "they partly do the same work"
+            };
+            format!("Fine-tuning adds less on top of retrieval than alone: {why}")
+        }
+        Verdict::Equivalent => "Fine-tuning adds on top of retrieval what it adds alone".to_owned(),
+        Verdict::Inconclusive => "Whether fine-tuning adds as much on top of retrieval as alone is inconclusive".to_owned(),
+    };
+    let outlook = if row.verdict() == Verdict::Inconclusive { outlook(row) } else { String::new() };
+    Some(format!("{words} (interaction {size} points {range}{in_odds}).{outlook}"))
 }
 
 pub(super) fn interval(row: &ContrastRow) -> String {
@@ -66,11 +135,14 @@ pub(super) fn interval(row: &ContrastRow) -> String {
 fn by_slice(tables: &Tables, metric: &Metric, variant: &str, what: &str) -> Option<String> {
     let slices = slices::narrow(tables).into_iter().take(NAMES_IN_WORDS).flat_map(|name| name.slices);
     let rows: Vec<&ContrastRow> = slices.filter_map(|slice| tables.contrast_of(variant, "baseline", &slice, &metric.id)).collect();
-    let (hidden, shown): (Vec<&ContrastRow>, Vec<&ContrastRow>) = rows.into_iter().partition(|row| row.verdict() == "no_difference_shown");
-    let part = |row: &&ContrastRow| format!("{} {} {}", row.slice, format::signed(row.difference.point, metric), interval(row));
+    let (hidden, shown): (Vec<&ContrastRow>, Vec<&ContrastRow>) = rows.into_iter().partition(|row| row.verdict() == Verdict::Inconclusive);
+    let part = |row: &&ContrastRow| {
+        let note = if row.verdict() == Verdict::Equivalent { ", equivalent" } else { "" };
+        format!("{} {} {}{note}", row.slice, format::signed(row.difference.point, metric), interval(row))
+    };
     let shown = (!shown.is_empty()).then(|| shown.iter().map(part).collect::<Vec<_>>().join("; "));
     let hidden = (!hidden.is_empty())
-        .then(|| format!("no difference shown in {}", hidden.iter().map(|row| row.slice.as_str()).collect::<Vec<_>>().join(", ")));
+        .then(|| format!("inconclusive in {}", hidden.iter().map(|row| row.slice.as_str()).collect::<Vec<_>>().join(", ")));
     let parts: Vec<String> = shown.into_iter().chain(hidden).collect();
     (!parts.is_empty()).then(|| format!("By slice, {what} over the baseline, in points: {}.", parts.join("; ")))
 }
@@ -132,8 +204,12 @@ pub(super) fn reading(tables: &Tables) -> Vec<String> {
             "Figures in brackets are {level:.0}% intervals from {} resamples of whole clusters of questions.",
             format::count(spec.measure.bootstrap_resamples as f64)
         ),
-        "“No difference shown” means that the interval of the paired difference holds zero; it does not mean that the two are equal."
-            .to_owned(),
+        format!(
+            "“Better” and “worse” are significant at {:.0}% after Holm's adjustment for the declared differences (Benjamini and Hochberg's for \
+             slices); “equivalent” is shown to lie within {} points; “inconclusive” is none of these and does not mean equal.",
+            spec.contrasts.alpha * 100.0,
+            format::significant(spec.contrasts.margin, 2)
+        ),
         "A question that failed counts as wrong and stays in n; what was not measured is called so and is never a zero.".to_owned(),
         "Times are of one query at a time on the machine named below; money follows from them by the prices in the spec.".to_owned(),
     ]
@@ -164,7 +240,10 @@ pub(super) fn caveats(tables: &Tables) -> Vec<String> {
         caveats.push(format!("few test questions ({}): only large differences can be told from luck", samples.len()));
     }
     if clusters.len() < FEW_CLUSTERS {
-        caveats.push(format!("few clusters ({}): the intervals are too narrow", clusters.len()));
+        caveats.push(format!(
+            "few clusters ({}): the intervals of single scores are too narrow; differences go by Student's t",
+            clusters.len()
+        ));
     }
     for variant in tables.variants() {
         let share = |metric: &str| tables.quality_of(variant, ALL, metric).map_or(0.0, |row| row.estimate.point);
@@ -187,10 +266,6 @@ pub(super) fn caveats(tables: &Tables) -> Vec<String> {
             index.unreachable,
             format::count(index.chunks as f64)
         ));
-    }
-    if tables.contrasts.len() > 1 {
-        caveats
-            .push("intervals are not adjusted for the number of comparisons: of twenty without any effect, one looks like one".to_owned());
     }
     caveats
 }

@@ -1,13 +1,16 @@
 //! What the report says, before any markup: order, rounding, captions and words are decided here, once.
 
+mod claims;
 mod examples;
 mod headline;
+mod losses;
 mod sections;
 
 use serde::Serialize;
 
 use super::format;
 use super::plot::Figure;
+use crate::claim::ClaimCard;
 use crate::cost::Ledger;
 use crate::spec::DeviceName;
 use crate::store::manifest::Manifest;
@@ -109,7 +112,7 @@ fn device(manifest: &Manifest) -> String {
 }
 
 /// Decides what the report says.
-pub(super) fn build(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> View {
+pub(super) fn build(tables: &Tables, ledger: &Ledger, claims: &[ClaimCard], figures: &[Figure]) -> View {
     let manifest = tables.manifest();
     let dataset = &manifest.dataset;
     View {
@@ -126,7 +129,7 @@ pub(super) fn build(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> Vie
         headline: headline::sentences(tables, ledger),
         notes: headline::notes(tables),
         reading: headline::reading(tables),
-        sections: sections::all(tables, ledger, figures),
+        sections: sections::all(tables, ledger, claims, figures),
         examples: examples::pick(tables),
         caveats: headline::caveats(tables),
         limits: headline::limits(),

@@ -1,20 +1,27 @@
 //! The sections of the report, in order.
 
-use super::headline::{interval, pair};
-use super::{Entry, FigureRef, Grid, Place, Section};
+use super::claims::section_of;
+use super::headline::{in_questions, interval, pair};
+use super::{Entry, FigureRef, Grid, Place, Section, losses};
+use crate::claim::ClaimCard;
 use crate::cost::{Currency, Ledger, TOTAL_FLOPS, TOTAL_MONEY, TOTAL_SECONDS};
 use crate::report::format;
 use crate::report::plot::Figure;
 use crate::report::slices::{self, SliceName};
+use crate::report::verdict::{difference_name, verdict_word};
 use crate::spec::VariantKind;
-use crate::table::{ALL, CostPhase, Kind, Metric, QualityRow, Stage, Tables};
+use crate::stats::Verdict;
+use crate::table::{ALL, ContrastRow, CostPhase, Kind, Metric, QualityRow, Scale, Stage, Tables};
 
 /// All sections that the run has data for.
-pub(super) fn all(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> Vec<Section> {
+pub(super) fn all(tables: &Tables, ledger: &Ledger, claims: &[ClaimCard], figures: &[Figure]) -> Vec<Section> {
     let sections = [
         square(tables),
         effects(tables),
+        section_of(claims),
         quality(tables),
+        losses::losses(tables),
+        losses::explanation(tables),
         retrieval(tables),
         latency(tables),
         cost(tables, ledger),
@@ -34,7 +41,9 @@ pub(super) fn all(tables: &Tables, ledger: &Ledger, figures: &[Figure]) -> Vec<S
 fn figure_names(section: &str) -> &'static [&'static str] {
     match section {
         "square" => &["accuracy"],
+        "effects" => &["contrasts"],
         "quality" => &["slices"],
+        "losses" => &["causes"],
         "latency" => &["latency", "stages", "tradeoff"],
         "cost" => &["cost"],
         "training" => &["training"],
@@ -42,18 +51,18 @@ fn figure_names(section: &str) -> &'static [&'static str] {
     }
 }
 
-fn section(id: &'static str, title: &'static str, is_short: bool, paragraphs: Vec<String>, tables: Vec<Grid>) -> Section {
+pub(super) fn section(id: &'static str, title: &'static str, is_short: bool, paragraphs: Vec<String>, tables: Vec<Grid>) -> Section {
     Section { id, title, paragraphs, tables, figures: Vec::new(), is_short }
 }
 
-fn cell(row: Option<&QualityRow>) -> Entry {
+pub(super) fn cell(row: Option<&QualityRow>) -> Entry {
     row.map_or_else(Entry::missing, |row| {
         let failed = if row.n_failed > 0 { format!("{} failed", row.n_failed) } else { String::new() };
         Entry::with(format::score(row.estimate.point, &row.metric), format::interval(&row.estimate, &row.metric)).noted(failed)
     })
 }
 
-fn heading(metric: &Metric) -> String {
+pub(super) fn heading(metric: &Metric) -> String {
     let arrow = if metric.direction.name() == "higher" { "" } else { " (less is better)" };
     if metric.unit == "share" { format!("{} %{arrow}", metric.label()) } else { format!("{}{arrow}", metric.label()) }
 }
@@ -116,22 +125,55 @@ fn effects(tables: &Tables) -> Option<Section> {
         rows: slices.map(row).collect(),
         place: Place::Both,
     };
-    let text = "Each question is compared with itself under the other variant; “not shown”: the interval holds zero. The interaction is what \
-                fine-tuning adds on top of retrieval, less what it adds alone; below zero means that the two do partly the same work.";
+    let text = "Each question is compared with itself under the other variant. The interaction is what fine-tuning adds on top of retrieval, \
+                less what it adds alone: below zero (interference) the two do partly the same work, above (synergy) they help each other. The \
+                second table has the same by slice; verdicts there are adjusted for the number of slices and differences.";
     let paragraphs = std::iter::once(text.to_owned()).chain(meanings(tables, &names)).collect();
-    Some(section("effects", "Differences", true, paragraphs, vec![grid]))
+    Some(section("effects", "Differences", true, paragraphs, vec![verdicts(tables, metric), grid]))
+}
+
+/// The declared differences over all questions: a line each, with what a verdict would take.
+fn verdicts(tables: &Tables, metric: &Metric) -> Grid {
+    let row = |row: &ContrastRow| {
+        let detectable = row.judgement.detectable.map_or_else(|| Entry::new("–"), |effect| Entry::new(format::score(effect, metric)));
+        let needed = row.judgement.needed.map_or_else(|| Entry::new("–"), |needed| Entry::new(in_questions(&needed, row)));
+        let effect = row.comparison.design_effect.map_or_else(|| Entry::new("–"), |effect| Entry::new(format::significant(effect, 2)));
+        vec![
+            Entry::new(difference_name(&row.left, &row.right)),
+            Entry::new(verdict_word(row)),
+            Entry::with(format::signed(row.difference.point, metric), interval(row)),
+            Entry::new(format::p_value(row.p_adjusted).trim_start_matches("p ").trim_start_matches("= ")),
+            detectable,
+            needed,
+            Entry::new(format::count(row.comparison.clusters as f64)),
+            effect,
+        ]
+    };
+    let is_declared = |row: &&ContrastRow| row.slice == ALL && row.metric.id == metric.id && row.scale == Scale::Additive;
+    let spec = &tables.manifest().spec.contrasts;
+    let header = ["difference", "verdict", "points", "p, adjusted", "detectable", "to decide", "clusters", "design effect"];
+    Grid {
+        caption: format!(
+            "Verdicts on {}, the left side against the right: level {}, power {}, margin {} points; “detectable” is at the strictest step",
+            metric.label(),
+            spec.alpha,
+            spec.power,
+            spec.margin
+        ),
+        header: header.map(str::to_owned).to_vec(),
+        rows: tables.contrasts.iter().filter(is_declared).map(row).collect(),
+        place: Place::Both,
+    }
 }
 
 fn difference_entry(tables: &Tables, left: &str, right: &str, slice: &str, metric: &Metric) -> Entry {
     tables.contrast_of(left, right, slice, &metric.id).map_or_else(Entry::missing, |row| {
-        let note = if row.verdict() == "no_difference_shown" { "not shown" } else { "" };
+        let note = match row.verdict() {
+            Verdict::Better | Verdict::Worse => "",
+            Verdict::Equivalent | Verdict::Inconclusive => verdict_word(row),
+        };
         Entry::with(format::signed(row.difference.point, metric), interval(row)).noted(note)
     })
-}
-
-/// `rag − baseline`; a difference of differences is the interaction.
-fn difference_name(left: &str, right: &str) -> String {
-    if left.contains('-') { "interaction".to_owned() } else { format!("{left} − {right}") }
 }
 
 /// What the values of these slice names mean, in one paragraph; nothing if the dataset does not say.
@@ -184,8 +226,9 @@ fn slice_grid<'a>(tables: &Tables, metric: &Metric, caption: String, slices: imp
 
 /// What retrieval found, and what the index lost against exact search.
 fn retrieval(tables: &Tables) -> Option<Section> {
-    let is_about_passages =
-        |metric: &&Metric| metric.kind == Kind::Retrieval || metric.id.starts_with("ann_recall") || metric.id == "context_cut";
+    let is_about_passages = |metric: &&Metric| {
+        metric.kind == Kind::Retrieval || metric.id.starts_with("ann_recall") || ["grounded", "context_cut"].contains(&metric.id.as_str())
+    };
     let metrics: Vec<&Metric> = tables.scores.metrics.iter().filter(is_about_passages).collect();
     let with_passages: Vec<VariantKind> = tables
         .variants()

@@ -1,0 +1,62 @@
+//! Which questions changed sides.
+
+use serde::Serialize;
+
+use super::run::{Run, Source};
+use crate::spec::VariantKind;
+use crate::store::row::Phase;
+
+/// A question that was right and is wrong, or the other way round.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Flip {
+    /// Whose answer.
+    pub variant: VariantKind,
+    /// The question's id.
+    pub sample: String,
+    /// The question.
+    pub question: String,
+    /// First of the accepted answers.
+    pub expected: String,
+    /// The reference's answer under its first seed.
+    pub reference: String,
+    /// The candidate's.
+    pub candidate: String,
+    /// The candidate lost it.
+    pub is_loss: bool,
+}
+
+/// All flips under a metric: a question is right from one half on. Losses first within each variant, questions in file order.
+pub fn flips(candidate: &Run, reference: &Run, metric: &str) -> Vec<Flip> {
+    let source = Source::Metric(metric.to_owned());
+    let mut found = Vec::new();
+    for variant in reference.data.variants() {
+        let (of, to) = (candidate.values(variant, &source), reference.values(variant, &source));
+        let mut mine: Vec<Flip> = reference
+            .data
+            .samples
+            .iter()
+            .zip(to)
+            .filter_map(|(sample, before)| {
+                let after = of[candidate.index_of(&sample.id)?]?;
+                let (was, is) = (before? >= 0.5, after >= 0.5);
+                (was != is).then(|| Flip {
+                    variant,
+                    sample: sample.id.clone(),
+                    question: sample.question.clone(),
+                    expected: sample.references.first().cloned().unwrap_or_default(),
+                    reference: answer(reference, variant, &sample.id),
+                    candidate: answer(candidate, variant, &sample.id),
+                    is_loss: was,
+                })
+            })
+            .collect();
+        mine.sort_by_key(|flip| !flip.is_loss);
+        found.append(&mut mine);
+    }
+    found
+}
+
+fn answer(run: &Run, variant: VariantKind, id: &str) -> String {
+    let row = run.data.rows_of(variant, Phase::Accuracy).find(|row| Some(row.sample) == run.index_of(id));
+    row.map_or_else(String::new, |row| row.error.as_deref().map_or_else(|| row.answer.to_string(), |error| format!("(failed: {error})")))
+}

@@ -1,0 +1,197 @@
+//! The loaded parts of a run, put to work on one question or on many.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+use rayon::prelude::*;
+
+use super::plan::RunPlan;
+use super::query::{Pick, Query, RowContext, picks_of};
+use super::training::{self, Adapters};
+use crate::finetune::TunedWeights;
+use crate::lm::local::LocalModel;
+use crate::lm::lora::LoraWeights;
+use crate::lm::{Generation, GenerationConfig, LanguageModel as _, ModelError, Prompt};
+use crate::retrieval::{Retrieved, Retriever};
+use crate::spec::{ContextSource, VariantKind};
+use crate::store::row::{JournalRow, Phase};
+use crate::variant::Passages;
+use crate::variant::prompt::PromptError;
+
+/// The loaded parts that answer questions.
+pub struct Bench<'a> {
+    pub(super) plan: &'a RunPlan,
+    pub(super) model: &'a LocalModel,
+    pub(super) adapters: &'a Adapters,
+    pub(super) tuned: &'a BTreeMap<(bool, u64), LocalModel>,
+    pub(super) retriever: Option<&'a Retriever>,
+    pub(super) retrieved: &'a [Retrieved],
+    pub(super) passages: Passages<'a>,
+    pub(super) interrupt: &'a AtomicBool,
+}
+
+/// An index, and what it finds for every test question.
+pub(super) type Searched = (Retriever, Vec<Retrieved>);
+
+/// An answer of the accuracy pass, and the query that it answers.
+pub(super) struct Answered<'r> {
+    /// Index of the test question.
+    pub sample: usize,
+    pub query: Query,
+    pub row: &'r JournalRow,
+}
+
+impl<'a> Bench<'a> {
+    pub(super) fn new(
+        plan: &'a RunPlan,
+        model: &'a LocalModel,
+        adapters: &'a Adapters,
+        tuned: &'a BTreeMap<(bool, u64), LocalModel>,
+        searched: Option<&'a Searched>,
+        interrupt: &'a AtomicBool,
+    ) -> Self {
+        let retriever = searched.map(|(retriever, _)| retriever);
+        let chunks = retriever.map_or(&[][..], Retriever::chunks);
+        let passages = Passages::new(chunks.iter().map(|chunk| chunk.document_id.as_str()));
+        let retrieved = searched.map_or(&[][..], |(_, retrieved)| retrieved.as_slice());
+        Self { plan, model, adapters, tuned, retriever, retrieved, passages, interrupt }
+    }
+
+    /// Those of the `chosen` questions that the accuracy pass has answered for a variant, under the first seed, in the order chosen.
+    pub(super) fn answered<'r>(
+        &self,
+        rows: &'r [JournalRow],
+        variant: VariantKind,
+        chosen: &[usize],
+    ) -> Result<Vec<Answered<'r>>, PromptError> {
+        let (seed, samples) = (self.plan.spec.seeds[0], &self.plan.dataset.test);
+        let mine = rows.iter().filter(|row| row.phase == Phase::Accuracy && row.variant == variant.name() && row.seed == seed);
+        let by_id: BTreeMap<&str, &JournalRow> = mine.filter(|row| row.error.is_none()).map(|row| (row.sample_id.as_str(), row)).collect();
+        let mut answered = Vec::with_capacity(chosen.len());
+        for &sample in chosen {
+            if let Some(&row) = by_id.get(samples[sample].id.as_str()) {
+                answered.push(Answered { sample, query: self.query(variant, sample)?, row });
+            }
+        }
+        Ok(answered)
+    }
+
+    pub(super) fn row_context(&self, variant: VariantKind, seed: u64, phase: Phase, repeat: u32) -> RowContext<'a> {
+        RowContext {
+            run_id: &self.plan.run_id,
+            variant,
+            seed,
+            phase,
+            repeat,
+            chunks: self.retriever.map_or(&[], Retriever::chunks),
+            top_k: self.plan.spec.retrieval.top_k,
+            abstention: &self.plan.spec.prompt.abstention,
+        }
+    }
+
+    pub(super) fn generation_config(&self) -> GenerationConfig {
+        let generation = &self.plan.spec.generation;
+        GenerationConfig {
+            max_new_tokens: generation.max_new_tokens,
+            temperature: generation.temperature,
+            top_p: generation.top_p,
+            stop: generation.stop.clone(),
+            seed: self.plan.spec.seeds[0],
+            batch_size: generation.batch_size,
+            forced_tokens: None,
+        }
+    }
+
+    /// The passages of a variant for the sample at `index`.
+    pub(super) fn picks(&self, variant: VariantKind, index: usize) -> Vec<Pick> {
+        let sample = &self.plan.dataset.test[index];
+        match (variant.context(), self.retriever) {
+            (ContextSource::None, _) | (_, None) => Vec::new(),
+            (ContextSource::Retrieved, _) => picks_of(&self.retrieved[index]),
+            (source, Some(_)) => {
+                let spec = &self.plan.spec;
+                let given = match source {
+                    ContextSource::Gold => self.passages.gold(&sample.relevant, spec.retrieval.top_k),
+                    _ => self.passages.random(&sample.relevant, spec.retrieval.top_k, spec.seeds[0], &sample.id),
+                };
+                given.into_iter().map(|chunk| Pick { chunk, score: 0.0, in_exact: None }).collect()
+            }
+        }
+    }
+
+    /// The queries of all samples, in their order.
+    pub(super) fn queries(&self, variant: VariantKind) -> Vec<Result<Query, String>> {
+        let query = |index| self.query(variant, index).map_err(|error: PromptError| error.to_string());
+        (0..self.plan.dataset.test.len()).into_par_iter().map(query).collect()
+    }
+
+    pub(super) fn query(&self, variant: VariantKind, index: usize) -> Result<Query, PromptError> {
+        let mut query = self.query_with(&self.plan.dataset.test[index].question, self.picks(variant, index))?;
+        if variant.context() == ContextSource::Retrieved {
+            query.exact = self.retrieved[index].exact.iter().map(|hit| hit.chunk).collect();
+        }
+        Ok(query)
+    }
+
+    /// Title and text of a passage.
+    pub(super) fn passage(&self, pick: &Pick) -> [&str; 2] {
+        let chunk = &self.retriever.expect("there are no passages without an index").chunks()[pick.chunk];
+        [&chunk.title, &chunk.text]
+    }
+
+    /// Id of a passage's document.
+    pub(super) fn document(&self, pick: &Pick) -> &str {
+        &self.retriever.expect("there are no passages without an index").chunks()[pick.chunk].document_id
+    }
+
+    pub(super) fn query_with(&self, question: &str, picks: Vec<Pick>) -> Result<Query, PromptError> {
+        let chunks = self.retriever.map_or(&[][..], Retriever::chunks);
+        Query::build(&self.plan.template, question, picks, chunks, self.plan.room(), |text| self.plan.tokenizer().encode_prompt(text))
+    }
+
+    /// One generation per prompt, with the weights of the variant.
+    pub(super) fn generate(
+        &self,
+        variant: VariantKind,
+        seed: u64,
+        prompts: &[Prompt],
+        config: &GenerationConfig,
+    ) -> Result<Vec<Generation>, ModelError> {
+        let (model, adapter) = self.weights(variant, seed);
+        model.generate(prompts, adapter, config)
+    }
+
+    /// The model that a variant answers with, and the adapter beside it.
+    pub(super) fn weights(&self, variant: VariantKind, seed: u64) -> (&'a LocalModel, Option<&'a LoraWeights>) {
+        let Some(key) = self.weights_key(variant, seed) else { return (self.model, None) };
+        match &self.adapters[&key] {
+            TunedWeights::Lora(adapter) => (self.model, Some(adapter)),
+            TunedWeights::Full(_) => (&self.tuned[&key], None),
+        }
+    }
+
+    /// Names the weights of a variant: nothing for the base.
+    pub(super) fn weights_key(&self, variant: VariantKind, seed: u64) -> Option<(bool, u64)> {
+        Some(training::key(self.plan.spec.adapter_of(variant)?, seed))
+    }
+
+    /// Operations of one query: embedding and search, prefill, decoding, and the adapter's share. They do not depend on the pass, so the
+    /// search is that of the batch.
+    pub(super) fn query_flops(&self, variant: VariantKind, seed: u64, index: usize, generation: &Generation) -> f64 {
+        let prompt = generation.prompt_tokens;
+        let mut flops = self.model.forward_flops(0, prompt);
+        for step in 1..generation.output_tokens {
+            flops += self.model.forward_flops(prompt + step - 1, 1);
+        }
+        if variant.context() == ContextSource::Retrieved {
+            flops += self.retrieved[index].flops;
+        }
+        if let Some(TunedWeights::Lora(adapter)) = self.plan.spec.adapter_of(variant).map(|kind| &self.adapters[&training::key(kind, seed)])
+        {
+            let processed = (prompt + generation.output_tokens.saturating_sub(1)) as f64;
+            let weights: usize = adapter.pairs.values().map(|pair| pair.a.elem_count() + pair.b.elem_count()).sum();
+            flops += 2.0 * weights as f64 * processed;
+        }
+        flops
+    }
+}

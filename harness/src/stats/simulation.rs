@@ -1,0 +1,129 @@
+//! What intervals, tests and planner promise, kept over simulated questions: coverage, false alarms, power.
+
+use super::power::paired_power;
+use super::*;
+use crate::rng::Rng;
+
+/// Differences of yes/no scores: `discordance` of the questions are discordant and the mean is `effect`. A question takes its cluster's
+/// common outcome with chance `share`, so two of a cluster correlate by `share` squared.
+fn differences(rng: &mut Rng, sizes: &[usize], effect: f64, discordance: f64, share: f64) -> (Vec<String>, Vec<Option<f64>>) {
+    let outcome = |rng: &mut Rng| {
+        let at = rng.uniform();
+        let wins = f64::midpoint(discordance, effect);
+        if at < wins { 1.0 } else { -f64::from(u8::from(at < discordance)) }
+    };
+    let (mut names, mut values) = (Vec::new(), Vec::new());
+    for (cluster, size) in sizes.iter().enumerate() {
+        let common = outcome(rng);
+        for _ in 0..*size {
+            names.push(format!("c{cluster:04}"));
+            values.push(Some(if rng.chance(share) { common } else { outcome(rng) }));
+        }
+    }
+    (names, values)
+}
+
+fn compare(names: &[String], values: Vec<Option<f64>>, resamples: usize) -> Comparison {
+    let resampler = Resampler::new(names.iter().map(String::as_str), 7, resamples, 0.95);
+    resampler.compare(&[values], Values::Scores)[0].expect("every question was measured")
+}
+
+/// Share of the simulations in which `is` holds.
+fn share(label: &str, simulations: usize, mut is: impl FnMut(&mut Rng) -> bool) -> f64 {
+    let mut rng = Rng::new(11, label);
+    (0..simulations).filter(|_| is(&mut rng)).count() as f64 / simulations as f64
+}
+
+#[test]
+fn bca_intervals_cover_clustered_differences() {
+    let sizes: Vec<usize> = (0..60).map(|cluster| 1 + cluster % 4).collect();
+    let covered = share("coverage", 1000, |rng| {
+        let (names, values) = differences(rng, &sizes, 0.1, 0.3, 0.6);
+        let found = compare(&names, values, 1000);
+        assert_eq!(found.interval, IntervalMethod::Bca);
+        (found.difference.ci_low..=found.difference.ci_high).contains(&0.1)
+    });
+    assert!((0.93..=0.965).contains(&covered), "{covered}");
+}
+
+#[test]
+fn intervals_of_few_unequal_clusters_cover_too() {
+    let sizes = [1, 1, 2, 2, 3, 3, 4, 4, 6, 9];
+    let covered = share("few clusters", 1000, |rng| {
+        let (names, values) = differences(rng, &sizes, 0.0, 0.6, 0.6);
+        let found = compare(&names, values, 100);
+        found.difference.ci_low <= 0.0 && 0.0 <= found.difference.ci_high
+    });
+    assert!((0.93..=0.99).contains(&covered), "{covered}");
+}
+
+#[test]
+fn false_alarms_keep_to_their_level() {
+    let alone = share("alone", 2000, |rng| {
+        let (names, values) = differences(rng, &[1; 120], 0.0, 0.25, 0.0);
+        compare(&names, values, 1).p <= 0.05
+    });
+    assert!((0.03..=0.062).contains(&alone), "McNemar: {alone}");
+    let sizes: Vec<usize> = (0..40).map(|cluster| 1 + cluster % 5).collect();
+    let clustered = share("clustered", 2000, |rng| {
+        let (names, values) = differences(rng, &sizes, 0.0, 0.25, 0.7);
+        compare(&names, values, 1).p <= 0.05
+    });
+    assert!((0.03..=0.062).contains(&clustered), "sign flips: {clustered}");
+    let naive = share("naive", 1000, |rng| {
+        let (_, values) = differences(rng, &sizes, 0.0, 0.25, 0.7);
+        let count = |wanted| values.iter().filter(|value| **value == Some(wanted)).count();
+        mcnemar_mid(count(1.0), count(-1.0)) <= 0.05
+    });
+    assert!(naive > 0.1, "McNemar over clustered questions is what must not be done: {naive}");
+}
+
+#[test]
+fn few_trainings_do_not_raise_false_alarms() {
+    let alarms = share("trainings", 1000, |rng| {
+        let by_seed: Vec<Vec<Option<f64>>> = (0..4)
+            .map(|_| {
+                let luck = 0.1 * rng.normal();
+                (0..60).map(|_| Some(luck + 0.5 * rng.normal())).collect()
+            })
+            .collect();
+        let means: Vec<Option<f64>> =
+            (0..60).map(|question| Some(by_seed.iter().map(|row| row[question].unwrap()).sum::<f64>() / 4.0)).collect();
+        let names: Vec<String> = (0..60).map(|question| format!("c{question:03}")).collect();
+        let found = compare(&names, means, 1);
+        found.with_training(Components::of(&by_seed).unwrap(), 0.95).p <= 0.05
+    });
+    assert!(alarms <= 0.075, "{alarms}");
+}
+
+#[test]
+fn power_is_what_the_planner_says() {
+    let (effect, discordance) = (0.08, 0.2);
+    let n = power::paired_needed(effect, discordance, 0.05, 0.8).unwrap().ceil() as usize;
+    assert!((paired_power(n as f64, effect, discordance, 0.05) - 0.8).abs() < 0.005);
+    let found = share("power", 2500, |rng| {
+        let (names, values) = differences(rng, &vec![1; n], effect, discordance, 0.0);
+        compare(&names, values, 1).p <= 0.05
+    });
+    assert!((found - 0.8).abs() <= 0.02, "{found}");
+}
+
+#[test]
+fn power_under_clustering_is_what_the_planner_says() {
+    let assumed = Assumptions {
+        base_rate: 0.6,
+        discordance: 0.2,
+        correlation: 0.25,
+        cluster_size: 4.0,
+        seed_deviation: 0.0,
+        alpha: 0.05,
+        power: 0.8,
+    };
+    let required = assumed.requirement(0.08).unwrap();
+    let sizes = vec![4; required.clusters as usize];
+    let found = share("clustered power", 1500, |rng| {
+        let (names, values) = differences(rng, &sizes, 0.08, 0.2, 0.5);
+        compare(&names, values, 1).p <= 0.05
+    });
+    assert!((found - 0.8).abs() <= 0.03, "{found} with {required:?}");
+}

@@ -1,0 +1,32 @@
+//! `ragft plan --effect`: what it takes to show a difference, before anything runs.
+
+use serde_json::Value;
+
+use crate::sandbox::Sandbox;
+
+const SMALL: &[&str] = &["plan", "--limit", "16", "--set", "variants=[\"baseline\",\"rag\"]", "--json"];
+
+fn plan(more: &[&str]) -> Value {
+    serde_json::from_str(&Sandbox::new().run(0, &[SMALL, more].concat()).out).unwrap()
+}
+
+#[test]
+fn an_effect_has_its_price_in_questions() {
+    let plain = plan(&[]);
+    assert!(plain.get("effect").is_none() && plain["assumed"]["declared_differences"] == 1, "{plain}");
+    let planned = plan(&["--effect", "3pp", "--correlation", "0"]);
+    // McNemar's test by Connor's formula: two-sided 5 %, power 80 %, a fifth of the questions discordant.
+    let alone = &planned["effect"]["alone"];
+    assert_eq!(alone["questions"], 1742.0, "{planned}");
+    assert!(alone["seconds"].as_f64().unwrap() > 0.0 && alone["money"].as_f64().unwrap() > 0.0);
+    let clustered = plan(&["--effect", "3pp", "--correlation", "0.3"]);
+    let ratio = clustered["effect"]["alone"]["questions"].as_f64().unwrap() / 1742.0;
+    assert!((ratio - clustered["assumed"]["design_effect"].as_f64().unwrap()).abs() < 1e-3, "{clustered}");
+}
+
+#[test]
+fn an_effect_that_cannot_be_is_said_to_be_so() {
+    assert!(plan(&["--effect", "25"])["effect"]["alone"].is_null());
+    let printed = Sandbox::new().run(2, &["plan", "--effect", "lots"]);
+    assert!(printed.err.contains("expected points from 0 to 100"), "{}", printed.err);
+}
