@@ -11,14 +11,18 @@
 //! * *similar*: the Jaccard similarity of two texts' runs of a few words is at least `similarity`. MinHash with 128 hashes proposes pairs, in
 //!   bands of so many rows that a pair at the threshold is missed less than once in a thousand times; every pair is then computed exactly,
 //!   so none is told falsely.
+//!
+//! Texts are read a block at a time and kept as their 128 hashes only, so the audit's memory grows with the number of texts, not with their
+//! length.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 
+use rayon::prelude::*;
 use serde::Serialize;
 
-use super::overlap::words;
-use super::{Dataset, Document, Sample};
+use super::{Dataset, Sample};
 use crate::spec::LeakSpec;
 
 /// Examples named per kind.
@@ -86,47 +90,70 @@ impl fmt::Display for Leak {
     }
 }
 
+/// Texts that are split into words at a time, on all threads.
+const BLOCK: usize = 1024;
+
 /// A text by its id.
-struct Text<'a> {
+#[derive(Clone, Copy)]
+struct Source<'a> {
     id: &'a str,
-    words: Vec<u64>,
-    /// Hash of the first `i` words at `i`: that of any run comes from two of them.
-    prefix: Vec<u64>,
+    text: &'a str,
 }
+
+/// A text as the running hash of its words: the hash of the first `i` at `i`. That of any run comes from two of them.
+#[derive(PartialEq, Eq)]
+struct Words(Vec<u64>);
 
 /// Odd, so that multiplication loses nothing.
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
+/// FNV-1a's start and factor.
+const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0100_0000_01b3);
 
-impl<'a> Text<'a> {
-    fn new(id: &'a str, text: &str) -> Self {
-        let words: Vec<u64> = words(text).map(|word| word_hash(&word)).collect();
-        let mut prefix = vec![0u64];
-        prefix.extend(words.iter().scan(0u64, |hash, &word| {
-            *hash = hash.wrapping_mul(BASE).wrapping_add(word);
-            Some(*hash)
-        }));
-        Self { id, words, prefix }
+fn power(length: usize) -> u64 {
+    (0..length).fold(1u64, |power, _| power.wrapping_mul(BASE))
+}
+
+impl Words {
+    /// Words as in [`super::overlap`]: letters and digits, in lower case.
+    fn of(text: &str) -> Self {
+        let mut running = vec![0u64];
+        let mut word = FNV.0;
+        let mut add = |word: u64| running.push(running[running.len() - 1].wrapping_mul(BASE).wrapping_add(mixed(word)));
+        let letter = |word: u64, letter: char| (word ^ u64::from(letter)).wrapping_mul(FNV.1);
+        for character in text.chars() {
+            if character.is_alphanumeric() {
+                word = character.to_lowercase().fold(word, letter);
+            } else if word != FNV.0 {
+                add(std::mem::replace(&mut word, FNV.0));
+            }
+        }
+        if word != FNV.0 {
+            add(word);
+        }
+        Self(running)
+    }
+
+    fn len(&self) -> usize {
+        self.0.len() - 1
     }
 
     /// Hashes of all runs of `length` words.
     fn runs(&self, length: usize) -> impl Iterator<Item = u64> + '_ {
-        let power = (0..length).fold(1u64, |power, _| power.wrapping_mul(BASE));
-        let count = (self.words.len() + 1).saturating_sub(length);
-        (0..count).map(move |start| self.run(start, length, power))
+        let power = power(length);
+        (0..(self.len() + 1).saturating_sub(length)).map(move |start| self.run(start, length, power))
     }
 
     fn run(&self, start: usize, length: usize, power: u64) -> u64 {
-        mixed(self.prefix[start + length].wrapping_sub(self.prefix[start].wrapping_mul(power)))
+        mixed(self.0[start + length].wrapping_sub(self.0[start].wrapping_mul(power)))
     }
 
-    fn run_set(&self, length: usize) -> BTreeSet<u64> {
-        self.runs(length).collect()
+    /// The distinct runs, sorted.
+    fn run_set(&self, length: usize) -> Vec<u64> {
+        let mut runs: Vec<u64> = self.runs(length).collect();
+        runs.sort_unstable();
+        runs.dedup();
+        runs
     }
-}
-
-fn word_hash(word: &str) -> u64 {
-    let bytes = word.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    mixed(bytes)
 }
 
 /// Every bit of the result depends on every bit of the input.
@@ -136,29 +163,50 @@ fn mixed(mut hash: u64) -> u64 {
     hash ^ (hash >> 31)
 }
 
+/// Leaves a key as it is: the keys here are mixed hashes.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.0 = mixed(self.0 ^ u64::from(byte)));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+type ByHash<T> = HashMap<u64, T, BuildHasherDefault<AsItIs>>;
+
+/// Calls `each` with the words of every text, in order.
+fn for_each_words(sources: &[Source], mut each: impl FnMut(usize, &Words)) {
+    for (number, block) in sources.chunks(BLOCK).enumerate() {
+        let texts: Vec<Words> = block.par_iter().map(|source| Words::of(source.text)).collect();
+        texts.iter().enumerate().for_each(|(index, words)| each(number * BLOCK + index, words));
+    }
+}
+
 /// Every kind of leak that there is.
 pub(super) fn find(dataset: &Dataset, spec: &LeakSpec) -> Vec<Leak> {
-    let question = |sample: &'_ Sample| sample.question.clone();
-    let texts = |samples: &mut dyn Iterator<Item = &Sample>| -> Vec<(String, String)> {
-        samples.map(|sample| (sample.id.clone(), question(sample))).collect()
-    };
-    let test = texts(&mut dataset.test.iter());
-    let train = texts(&mut dataset.train.iter().chain(&dataset.validation));
-    let (test, train) = (as_texts(&test), as_texts(&train));
-    let documents: Vec<Text> = dataset.documents.iter().map(of_document).collect();
-    let answers = |samples: &'_ mut dyn Iterator<Item = &Sample>| -> Vec<(String, String)> {
-        samples.flat_map(|sample| sample.references.iter().map(|text| (sample.id.clone(), text.clone()))).collect()
-    };
-    let test_answers = answers(&mut dataset.test.iter());
-    let train_answers = answers(&mut dataset.train.iter().chain(&dataset.validation));
-    let covered = |left: &[Text], right: &[Text]| covered(left, right, spec);
+    let train = || dataset.train.iter().chain(&dataset.validation);
+    let test: Vec<Source> = dataset.test.iter().map(question).collect();
+    let labelled: Vec<Source> = train().map(question).collect();
+    let documents: Vec<Source> = dataset.documents.iter().map(|document| Source { id: &document.id, text: &document.text }).collect();
+    let test_answers: Vec<Source> = dataset.test.iter().flat_map(answers).collect();
+    let train_answers: Vec<Source> = train().flat_map(answers).collect();
+    let covered = |left: &[Source], right: &[Source]| covered(left, right, spec);
     [
         leak(LeakKind::TestQuestionInCorpus, test.len(), copied(&test, &documents)),
-        leak(LeakKind::TrainQuestionInCorpus, train.len(), copied(&train, &documents)),
+        leak(LeakKind::TrainQuestionInCorpus, labelled.len(), copied(&labelled, &documents)),
         leak(LeakKind::TestQuestionCoveredByCorpus, test.len(), covered(&test, &documents)),
-        leak(LeakKind::TestQuestionCoveredByTrain, test.len(), covered(&test, &train)),
-        leak(LeakKind::TestAnswerCoveredByTrain, test_answers.len(), covered(&as_texts(&test_answers), &as_texts(&train_answers))),
-        leak(LeakKind::TestQuestionLikeTrain, test.len(), similar(&train, &test, QUESTION_RUN, spec.similarity)),
+        leak(LeakKind::TestQuestionCoveredByTrain, test.len(), covered(&test, &labelled)),
+        leak(LeakKind::TestAnswerCoveredByTrain, test_answers.len(), covered(&test_answers, &train_answers)),
+        leak(LeakKind::TestQuestionLikeTrain, test.len(), similar(&labelled, &test, QUESTION_RUN, spec.similarity)),
         leak(LeakKind::DocumentLikeDocument, documents.len(), similar_among(&documents, DOCUMENT_RUN, spec.similarity)),
     ]
     .into_iter()
@@ -166,12 +214,12 @@ pub(super) fn find(dataset: &Dataset, spec: &LeakSpec) -> Vec<Leak> {
     .collect()
 }
 
-fn as_texts(items: &[(String, String)]) -> Vec<Text<'_>> {
-    items.iter().map(|(id, text)| Text::new(id, text)).collect()
+fn question(sample: &Sample) -> Source<'_> {
+    Source { id: &sample.id, text: &sample.question }
 }
 
-fn of_document(document: &Document) -> Text<'_> {
-    Text::new(&document.id, &document.text)
+fn answers(sample: &Sample) -> impl Iterator<Item = Source<'_>> {
+    sample.references.iter().map(|text| Source { id: &sample.id, text })
 }
 
 type Pair = (String, String);
@@ -182,26 +230,36 @@ fn leak(kind: LeakKind, total: usize, mut found: Vec<Pair>) -> Option<Leak> {
     (count > 0).then_some(Leak { kind, count, total, examples: found })
 }
 
+fn pair(left: Source, right: Source) -> Pair {
+    (left.id.to_owned(), right.id.to_owned())
+}
+
 /// Questions that stand in a document from their first word to their last.
-fn copied(questions: &[Text], documents: &[Text]) -> Vec<Pair> {
-    let mut by_start: HashMap<u64, Vec<usize>> = HashMap::new();
-    for (index, question) in questions.iter().enumerate() {
-        if let Some(start) = question.runs(COPIED).next() {
-            by_start.entry(start).or_default().push(index);
+fn copied(questions: &[Source], documents: &[Source]) -> Vec<Pair> {
+    // Where a question's first words stand in a document, the lengths of the questions that begin so are tried, and no others.
+    let mut lengths: ByHash<BTreeSet<usize>> = ByHash::default();
+    let mut wholes: ByHash<Vec<usize>> = ByHash::default();
+    for_each_words(questions, |index, words| {
+        if let Some(start) = words.runs(COPIED).next() {
+            lengths.entry(start).or_default().insert(words.len());
+            wholes.entry(words.run(0, words.len(), power(words.len()))).or_default().push(index);
         }
+    });
+    if lengths.is_empty() {
+        return Vec::new();
     }
     let mut found: BTreeMap<usize, usize> = BTreeMap::new();
-    for (place, document) in documents.iter().enumerate() {
-        for (at, start) in document.runs(COPIED).enumerate() {
-            for &index in by_start.get(&start).into_iter().flatten() {
-                let wanted = &questions[index].words;
-                if document.words.get(at..at + wanted.len()) == Some(wanted) {
+    for_each_words(documents, |place, words| {
+        for (at, start) in words.runs(COPIED).enumerate() {
+            for &length in lengths.get(&start).into_iter().flatten().take_while(|&&length| at + length <= words.len()) {
+                let whole = words.run(at, length, power(length));
+                for &index in wholes.get(&whole).into_iter().flatten() {
                     found.entry(index).or_insert(place);
                 }
             }
         }
-    }
-    found.into_iter().map(|(index, place)| (questions[index].id.to_owned(), documents[place].id.to_owned())).collect()
+    });
+    found.into_iter().map(|(index, place)| pair(questions[index], documents[place])).collect()
 }
 
 /// How many texts have a run of words.
@@ -226,25 +284,29 @@ impl Run {
 }
 
 /// Texts whose runs of words stand in other texts.
-fn covered(left: &[Text], right: &[Text], spec: &LeakSpec) -> Vec<Pair> {
-    let mut places: HashMap<u64, Run> = left.iter().flat_map(|text| text.runs(spec.ngram)).map(|run| (run, Run::default())).collect();
-    for (index, text) in right.iter().enumerate() {
-        for run in text.runs(spec.ngram) {
+fn covered(left: &[Source], right: &[Source], spec: &LeakSpec) -> Vec<Pair> {
+    let mut places: ByHash<Run> = ByHash::default();
+    for_each_words(left, |_, words| places.extend(words.runs(spec.ngram).map(|run| (run, Run::default()))));
+    if places.is_empty() {
+        return Vec::new();
+    }
+    for_each_words(right, |index, words| {
+        for run in words.runs(spec.ngram) {
             if let Some(known) = places.get_mut(&run) {
                 known.seen_in(index);
             }
         }
-    }
+    });
     let mut found = Vec::new();
-    for text in left {
-        let runs: Vec<Run> = text.runs(spec.ngram).map(|run| places[&run]).collect();
+    for_each_words(left, |index, words| {
+        let runs: Vec<Run> = words.runs(spec.ngram).map(|run| places[&run]).collect();
         let there: Vec<usize> = runs.iter().filter(|run| (1..=PHRASE).contains(&run.texts)).map(|run| run.first).collect();
         if let Some(&first) = there.first()
             && there.len() as f64 >= spec.share * runs.len() as f64
         {
-            found.push((text.id.to_owned(), right[first].id.to_owned()));
+            found.push(pair(left[index], right[first]));
         }
-    }
+    });
     found
 }
 
@@ -254,34 +316,57 @@ fn band_rows(similarity: f64) -> usize {
     (1..=16).rev().find(|&rows| missed(rows) <= MISSED).unwrap_or(1)
 }
 
-fn signature(runs: &BTreeSet<u64>) -> Vec<u32> {
+/// The least of each hash function over the runs; empty for a text without one.
+type Signature = Vec<u32>;
+
+fn signature(runs: &[u64]) -> Signature {
+    if runs.is_empty() {
+        return Vec::new();
+    }
+    let functions: Vec<(u64, u64)> =
+        (0..HASHES as u64).map(|index| (mixed(2 * index + 1) | 1, mixed(2 * index + 2))).collect();
     let mut minima = vec![u32::MAX; HASHES];
     for &run in runs {
-        for (index, minimum) in minima.iter_mut().enumerate() {
-            let (factor, offset) = (mixed(2 * index as u64 + 1) | 1, mixed(2 * index as u64 + 2));
-            *minimum = (*minimum).min((run.wrapping_mul(factor).wrapping_add(offset) >> 32) as u32);
+        for (minimum, (factor, offset)) in minima.iter_mut().zip(&functions) {
+            *minimum = (*minimum).min((run.wrapping_mul(*factor).wrapping_add(*offset) >> 32) as u32);
         }
     }
     minima
 }
 
+fn signatures(sources: &[Source], run: usize) -> Vec<Signature> {
+    sources.par_iter().map(|source| signature(&Words::of(source.text).run_set(run))).collect()
+}
+
 /// Texts seen so far, by band.
 struct Buckets {
     rows: usize,
-    bands: HashMap<(usize, u64), Vec<usize>>,
+    /// Fewer equal hashes than this, and a pair is not worth the exact computation: five standard deviations below the threshold.
+    worthwhile: usize,
+    bands: ByHash<Vec<usize>>,
 }
 
 impl Buckets {
-    fn keys(&self, signature: &[u32]) -> Vec<(usize, u64)> {
-        let key = |rows: &[u32]| rows.iter().fold(0u64, |hash, &row| mixed(hash ^ u64::from(row)));
-        signature.chunks_exact(self.rows).map(key).enumerate().collect()
+    fn new(similarity: f64) -> Self {
+        let deviation = (similarity * (1.0 - similarity) * HASHES as f64).sqrt();
+        let worthwhile = (similarity * HASHES as f64 - 5.0 * deviation).max(1.0) as usize;
+        Self { rows: band_rows(similarity), worthwhile, bands: ByHash::default() }
     }
 
-    fn candidates(&self, keys: &[(usize, u64)]) -> BTreeSet<usize> {
-        keys.iter().filter_map(|key| self.bands.get(key)).flatten().copied().collect()
+    fn keys(&self, signature: &[u32]) -> Vec<u64> {
+        let key = |(band, rows): (usize, &[u32])| rows.iter().fold(mixed(band as u64 + 1), |hash, &row| mixed(hash ^ u64::from(row)));
+        signature.chunks_exact(self.rows).enumerate().map(key).collect()
     }
 
-    fn add(&mut self, index: usize, keys: Vec<(usize, u64)>) {
+    /// Texts that share a band and enough hashes, in order.
+    fn candidates<'a>(&self, keys: &[u64], signature: &'a [u32], known: &'a [Signature]) -> impl Iterator<Item = usize> + use<'a> {
+        let near: BTreeSet<usize> = keys.iter().filter_map(|key| self.bands.get(key)).flatten().copied().collect();
+        let worthwhile = self.worthwhile;
+        let equal = move |index: usize| known[index].iter().zip(signature).filter(|(left, right)| left == right).count();
+        near.into_iter().filter(move |&index| equal(index) >= worthwhile)
+    }
+
+    fn add(&mut self, index: usize, keys: Vec<u64>) {
         for key in keys {
             let bucket = self.bands.entry(key).or_default();
             if bucket.len() < BUCKET {
@@ -292,49 +377,53 @@ impl Buckets {
 }
 
 /// Texts of `later` that nearly equal one of `earlier`, equal wordings left out.
-fn similar(earlier: &[Text], later: &[Text], run: usize, similarity: f64) -> Vec<Pair> {
-    let mut buckets = Buckets { rows: band_rows(similarity), bands: HashMap::new() };
-    let known: Vec<BTreeSet<u64>> = earlier.iter().map(|text| text.run_set(run)).collect();
-    for (index, runs) in known.iter().enumerate().filter(|(_, runs)| !runs.is_empty()) {
-        let keys = buckets.keys(&signature(runs));
+fn similar(earlier: &[Source], later: &[Source], run: usize, similarity: f64) -> Vec<Pair> {
+    let mut buckets = Buckets::new(similarity);
+    let known = signatures(earlier, run);
+    for (index, signature) in known.iter().enumerate() {
+        let keys = buckets.keys(signature);
         buckets.add(index, keys);
     }
-    let mut found = Vec::new();
-    for text in later {
-        let runs = text.run_set(run);
-        if runs.is_empty() {
-            continue;
-        }
-        let near = |&index: &usize| earlier[index].words != text.words && jaccard(&known[index], &runs) >= similarity;
-        if let Some(index) = buckets.candidates(&buckets.keys(&signature(&runs))).into_iter().find(near) {
-            found.push((text.id.to_owned(), earlier[index].id.to_owned()));
-        }
-    }
-    found
+    let like = |source: &Source| {
+        let words = Words::of(source.text);
+        let runs = words.run_set(run);
+        let signature = signature(&runs);
+        let near = |index: &usize| {
+            let other = Words::of(earlier[*index].text);
+            other != words && jaccard(&other.run_set(run), &runs) >= similarity
+        };
+        buckets.candidates(&buckets.keys(&signature), &signature, &known).find(near).map(|index| pair(*source, earlier[index]))
+    };
+    later.par_iter().filter_map(like).collect()
 }
 
 /// Texts that nearly equal an earlier one of the same side.
-fn similar_among(texts: &[Text], run: usize, similarity: f64) -> Vec<Pair> {
-    let mut buckets = Buckets { rows: band_rows(similarity), bands: HashMap::new() };
-    let known: Vec<BTreeSet<u64>> = texts.iter().map(|text| text.run_set(run)).collect();
+fn similar_among(texts: &[Source], run: usize, similarity: f64) -> Vec<Pair> {
+    let mut buckets = Buckets::new(similarity);
+    let known = signatures(texts, run);
     let mut found = Vec::new();
-    for (index, runs) in known.iter().enumerate().filter(|(_, runs)| !runs.is_empty()) {
-        let keys = buckets.keys(&signature(runs));
-        if let Some(earlier) = buckets.candidates(&keys).into_iter().find(|&earlier| jaccard(&known[earlier], runs) >= similarity) {
-            found.push((texts[index].id.to_owned(), texts[earlier].id.to_owned()));
+    for (index, signature) in known.iter().enumerate() {
+        let keys = buckets.keys(signature);
+        let mut candidates = buckets.candidates(&keys, signature, &known).peekable();
+        if candidates.peek().is_some() {
+            let runs = Words::of(texts[index].text).run_set(run);
+            let near = |&earlier: &usize| jaccard(&Words::of(texts[earlier].text).run_set(run), &runs) >= similarity;
+            found.extend(candidates.find(near).map(|earlier| pair(texts[index], texts[earlier])));
         }
         buckets.add(index, keys);
     }
     found
 }
 
-fn jaccard(left: &BTreeSet<u64>, right: &BTreeSet<u64>) -> f64 {
-    let both = left.intersection(right).count();
+/// Of two sorted sets.
+fn jaccard(left: &[u64], right: &[u64]) -> f64 {
+    let both = left.iter().filter(|run| right.binary_search(run).is_ok()).count();
     both as f64 / (left.len() + right.len() - both).max(1) as f64
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Document;
     use super::*;
 
     fn spec() -> LeakSpec {
@@ -424,13 +513,12 @@ mod tests {
     #[test]
     fn bands_find_pairs_at_the_threshold_and_propose_few_below_it() {
         assert_eq!((band_rows(0.8), band_rows(0.5), band_rows(0.95)), (5, 2, 12));
-        let rows = band_rows(0.8);
-        let buckets = Buckets { rows, bands: HashMap::new() };
+        let buckets = Buckets::new(0.8);
         // Sets of 100 runs that share so many that their similarity is what is asked for.
         let share = |similarity: f64, trial: u64| {
             let common = (200.0 * similarity / (1.0 + similarity)).round() as u64;
             let run = |side: u64, index: u64| mixed(trial << 32 | side << 16 | index);
-            let set = |side: u64| (0..100).map(|index| run(if index < common { 0 } else { side }, index)).collect::<BTreeSet<u64>>();
+            let set = |side: u64| (0..100).map(|index| run(if index < common { 0 } else { side }, index)).collect::<Vec<u64>>();
             let (left, right) = (buckets.keys(&signature(&set(1))), buckets.keys(&signature(&set(2))));
             left.iter().zip(&right).any(|(left, right)| left == right)
         };

@@ -27,6 +27,7 @@ mod open_qa;
 mod overlap;
 mod paragraphs;
 mod plain;
+mod predictions;
 mod row;
 mod rows;
 mod split;
@@ -44,6 +45,7 @@ pub use files::Files;
 pub use leak::{Leak, LeakKind};
 pub use load::{Examination, check, content_hash, load, load_from};
 pub use overlap::{Overlap, OverlapKind};
+pub use predictions::{Prediction, read_predictions};
 pub use summary::{CORRELATION, EFFECT, Lengths, Needed, Reach, SplitSummary, Summary, summary};
 pub use write::write_native;
 

@@ -77,7 +77,7 @@ fn wording(question: &str) -> String {
 }
 
 /// Words in lower case, without punctuation.
-pub(super) fn words(text: &str) -> impl Iterator<Item = String> {
+fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 

@@ -90,12 +90,17 @@ impl<'a> Row<'a> {
     }
 
     fn missing(&mut self, field: &str) -> Option<String> {
+        self.missing_of(field, &format!("add `{field}`"));
+        None
+    }
+
+    /// Says that a field is not there, and which one may have been meant; otherwise the mend.
+    pub(super) fn missing_of(&mut self, field: &str, mend: &str) {
         let near = nearest(field, self.fields.keys().map(String::as_str)).map(str::to_owned);
         // The misspelt field is not to be told of a second time, as unknown.
         near.iter().for_each(|near| drop(self.fields.remove(near)));
-        let mend = near.map_or_else(|| format!("add `{field}`"), |near| format!("did you mean the field `{near}`?"));
+        let mend = near.map_or_else(|| mend.to_owned(), |near| format!("did you mean the field `{near}`?"));
         self.problem(format!("has no `{field}`"), mend);
-        None
     }
 
     fn wrong_type<T>(&mut self, field: &str, expected: &str) -> Option<T> {
@@ -108,6 +113,29 @@ impl<'a> Row<'a> {
         match self.fields.remove(field) {
             None | Some(Value::Null) => None,
             Some(value) => scalar(&value).or_else(|| self.wrong_type(field, "a string")),
+        }
+    }
+
+    /// A number from 0 on if the field is there; as text from a table of text.
+    pub(super) fn quantity(&mut self, field: &str) -> Option<f64> {
+        let text = self.optional(field)?;
+        let value = text.trim().parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0);
+        value.or_else(|| self.wrong_type(field, "a number from 0 on"))
+    }
+
+    /// A whole number if the field is there.
+    pub(super) fn count(&mut self, field: &str) -> Option<u32> {
+        let text = self.optional(field)?;
+        text.trim().parse().ok().or_else(|| self.wrong_type(field, "a whole number"))
+    }
+
+    /// Fields left over are none of the reader's, unless they look like one of these.
+    pub(super) fn refuse_misspelt(&mut self, known: &[&str]) {
+        for field in std::mem::take(&mut self.fields).keys() {
+            let near = nearest(field, known.iter().copied()).filter(|near| strsim::damerau_levenshtein(near, field) <= 2);
+            if let Some(near) = near {
+                self.problem(format!("has a field `{field}`"), format!("did you mean `{near}`?"));
+            }
         }
     }
 

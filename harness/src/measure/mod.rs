@@ -14,6 +14,7 @@ pub mod hash;
 pub mod latency;
 pub mod noise;
 pub mod plan;
+pub mod predicted;
 pub mod query;
 pub mod runner;
 pub mod source;

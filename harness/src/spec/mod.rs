@@ -5,6 +5,7 @@ mod device;
 mod read;
 pub mod variant;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::kernel::WeightForm;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use check::check;
 pub use device::DeviceName;
 pub use read::{Override, SpecError, SpecProblem, read, read_over, schema, with_defaults};
-pub use variant::{ContextSource, VariantKind};
+pub use variant::{ContextSource, PredictedName, VariantKind};
 
 /// Every setting with its default and one line on why; parsed, so that it cannot drift.
 pub const DEFAULT_SPEC: &str = include_str!("../../default-spec.toml");
@@ -27,6 +28,8 @@ pub struct RunSpec {
     pub name: String,
     pub variants: Vec<VariantKind>,
     pub seeds: Vec<u64>,
+    #[serde(default)]
+    pub predictions: BTreeMap<PredictedName, PathBuf>,
     pub dataset: DatasetSpec,
     pub model: ModelSpec,
     pub prompt: PromptSpec,
@@ -37,6 +40,13 @@ pub struct RunSpec {
     pub measure: MeasureSpec,
     pub contrasts: ContrastsSpec,
     pub cost: CostSpec,
+}
+
+impl RunSpec {
+    /// What the run's tables compare: the variants that it answers itself, then those whose answers are given.
+    pub fn compared(&self) -> Vec<VariantKind> {
+        self.variants.iter().copied().chain(self.predictions.keys().copied().map(VariantKind::Predicted)).collect()
+    }
 }
 
 macro_rules! section {

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod bad_input;
+mod fuzz;
 mod gate;
 mod plan;
+mod predictions;
 mod quickstart;
 mod sandbox;
 mod threads;

@@ -28,7 +28,12 @@ const FENCES: &[(&str, &[&str])] = &[
     ("candle_nn", &["lm", "finetune", "retrieval"]),
     ("candle_transformers", &["lm", "retrieval"]),
     ("hnsw_rs", &["retrieval/hnsw.rs"]),
-    ("polars", &["table"]),
+    ("polars", &["table", "dataset/columnar.rs"]),
+    ("polars_arrow", &["dataset/columnar.rs"]),
+    ("polars_parquet", &["dataset/columnar.rs"]),
+    ("csv", &["dataset/rows.rs"]),
+    ("html2text", &["dataset/plain.rs"]),
+    ("pdf_extract", &["dataset/plain.rs"]),
     ("plotters", &["report/plot"]),
 ];
 
