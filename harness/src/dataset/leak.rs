@@ -323,8 +323,7 @@ fn signature(runs: &[u64]) -> Signature {
     if runs.is_empty() {
         return Vec::new();
     }
-    let functions: Vec<(u64, u64)> =
-        (0..HASHES as u64).map(|index| (mixed(2 * index + 1) | 1, mixed(2 * index + 2))).collect();
+    let functions: Vec<(u64, u64)> = (0..HASHES as u64).map(|index| (mixed(2 * index + 1) | 1, mixed(2 * index + 2))).collect();
     let mut minima = vec![u32::MAX; HASHES];
     for &run in runs {
         for (minimum, (factor, offset)) in minima.iter_mut().zip(&functions) {

@@ -8,6 +8,7 @@ pub mod accuracy;
 pub mod audit;
 pub mod bench;
 pub mod calibration;
+pub mod choice;
 pub mod counters;
 pub mod events;
 pub mod hash;

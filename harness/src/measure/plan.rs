@@ -144,7 +144,8 @@ impl RunPlan {
             retrieval::check_embedder(&anchored(&spec.retrieval.embedder, base_dir)).map_err(retrieval_error)?;
         }
         let base_dir = base_dir.to_owned();
-        let mut plan = Self { spec, base_dir, dataset, predictions, template, model, device, context_length, hashes, run_id: String::new() };
+        let mut plan =
+            Self { spec, base_dir, dataset, predictions, template, model, device, context_length, hashes, run_id: String::new() };
         plan.check_needs()?;
         plan.check_prompts()?;
         plan.check_corpus()?;
@@ -393,7 +394,8 @@ fn as_json(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
     }
     let mut leaves = BTreeMap::new();
     walk("", serde_json::to_value(spec).expect("a spec is plain data"), &mut leaves);
-    leaves.retain(|key, _| !KNOWN_OTHERWISE.contains(&key.as_str()) && !key.starts_with("dataset.leak.") && !key.starts_with("predictions."));
+    leaves
+        .retain(|key, _| !KNOWN_OTHERWISE.contains(&key.as_str()) && !key.starts_with("dataset.leak.") && !key.starts_with("predictions."));
     leaves
 }
 

@@ -61,10 +61,9 @@ pub fn load(spec: &RunSpec, base_dir: &Path, dataset: &Dataset) -> Result<Vec<Gi
 }
 
 fn of_file(variant: VariantKind, path: &PathBuf, spec: &RunSpec, dataset: &Dataset) -> Result<GivenAnswers, PlanError> {
-    let predictions = read_predictions(path)
-        .map_err(|source| PlanError::Predictions { name: variant.name().to_owned(), source: Box::new(source) })?;
-    let mut by_id: BTreeMap<String, Prediction> =
-        predictions.into_iter().map(|prediction| (prediction.id.clone(), prediction)).collect();
+    let predictions =
+        read_predictions(path).map_err(|source| PlanError::Predictions { name: variant.name().to_owned(), source: Box::new(source) })?;
+    let mut by_id: BTreeMap<String, Prediction> = predictions.into_iter().map(|prediction| (prediction.id.clone(), prediction)).collect();
     let missing: Vec<&str> = dataset.test.iter().map(|sample| sample.id.as_str()).filter(|id| !by_id.contains_key(*id)).collect();
     let mismatch = |problem, mend| Err(PlanError::Mismatch { problem, mend });
     // A limited run does not know the questions that it left out.

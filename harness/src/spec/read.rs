@@ -294,11 +294,7 @@ mod tests {
         let spec = read("[predictions]\nmine = \"answers.jsonl\"\n", &overrides).unwrap();
         let names: Vec<&str> = spec.predictions.keys().map(|name| name.as_str()).collect();
         assert_eq!(names, ["mine", "vllm-0.9"]);
-        assert_eq!(
-            problems("[predictions]\nrag = \"a.jsonl\"\nok = 3\n", &[]).len(),
-            2,
-            "a name that is taken, and a path that is none"
-        );
+        assert_eq!(problems("[predictions]\nrag = \"a.jsonl\"\nok = 3\n", &[]).len(), 2, "a name that is taken, and a path that is none");
     }
 
     #[test]

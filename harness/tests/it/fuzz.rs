@@ -27,8 +27,28 @@ const SECONDS: f64 = 20.0;
 
 /// What parsers trip over.
 const SALT: [&[u8]; 22] = [
-    b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\"", b"\\u0000", b"\\ud800", b"{", b"[", b"]}", b",", b"\n", b"\r", b"\t", b"null", b"-1", b"1e999",
-    b"99999999999999999999", b"[[[[[[[[[[[[[[[[", b"<<<<<<<<", b"\xe2\x80\xa9", b"<div><table><tr><td>", b"PAR1",
+    b"\0",
+    b"\xff\xfe",
+    b"\xed\xa0\x80",
+    b"\"",
+    b"\\u0000",
+    b"\\ud800",
+    b"{",
+    b"[",
+    b"]}",
+    b",",
+    b"\n",
+    b"\r",
+    b"\t",
+    b"null",
+    b"-1",
+    b"1e999",
+    b"99999999999999999999",
+    b"[[[[[[[[[[[[[[[[",
+    b"<<<<<<<<",
+    b"\xe2\x80\xa9",
+    b"<div><table><tr><td>",
+    b"PAR1",
 ];
 
 /// One change to the bytes of a file.
@@ -88,7 +108,8 @@ fn apply(bytes: &mut Vec<u8>, change: &Change) {
 fn fuzz(seeds: usize, bytes: impl Fn(usize) -> Vec<u8>, read: impl Fn(usize, &[u8])) {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    let mut runner = TestRunner::new_with_rng(config, proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha));
+    let mut runner =
+        TestRunner::new_with_rng(config, proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha));
     let strategy = (0..seeds, proptest::collection::vec(change(), 0..6));
     let before = peak_memory_bytes();
     let outcome = runner.run(&strategy, |(seed, changes)| {
@@ -142,8 +163,20 @@ fn sets() -> Vec<Set> {
     let data = fixtures().join("data");
     let text = |files: &[(&str, &str)]| files.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect::<Vec<_>>();
     let singles = [
-        "arc.jsonl", "chat.jsonl", "clapnq.jsonl", "flashrag.jsonl", "hotpot.parquet", "mmlu.parquet", "morehopqa.json", "nq-open.jsonl",
-        "packed.feather", "rows.arrow", "rows.csv", "rows.tsv", "stream.arrow", "webquestions.json",
+        "arc.jsonl",
+        "chat.jsonl",
+        "clapnq.jsonl",
+        "flashrag.jsonl",
+        "hotpot.parquet",
+        "mmlu.parquet",
+        "morehopqa.json",
+        "nq-open.jsonl",
+        "packed.feather",
+        "rows.arrow",
+        "rows.csv",
+        "rows.tsv",
+        "stream.arrow",
+        "webquestions.json",
     ];
     let mut sets: Vec<Set> = singles
         .into_iter()
@@ -231,7 +264,9 @@ fn readers_of_datasets_survive_broken_files() {
         // By its own looks, and as one other format, which changes from case to case.
         for format in [DatasetFormat::Auto, FORMATS[bytes.len() % FORMATS.len()]] {
             match dataset::check(&spec_of(set, format), 1, &base) {
-                Ok(examination) => assert!(examination.dataset.is_some() || !examination.problems.is_empty(), "neither a set nor a problem"),
+                Ok(examination) => {
+                    assert!(examination.dataset.is_some() || !examination.problems.is_empty(), "neither a set nor a problem")
+                }
                 Err(error) => assert!(!error.to_string().is_empty()),
             }
         }

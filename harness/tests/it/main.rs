@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod bad_input;
+mod choices;
 mod fuzz;
 mod gate;
 mod plan;

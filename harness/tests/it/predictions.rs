@@ -12,7 +12,9 @@ fn dataset(sandbox: &Sandbox) {
     let lines = |line: &dyn Fn(usize, &str) -> String| IDS.iter().enumerate().map(|(index, id)| line(index, id)).collect::<String>();
     let document = |index: usize, _: &str| format!("{{\"id\":\"d{index}\",\"text\":\"Person {index} was born in Town{index}.\"}}\n");
     let question = |index: usize, id: &str| {
-        format!("{{\"id\":\"{id}\",\"question\":\"Where was person {index} born?\",\"references\":[\"Town{index}\"],\"relevant\":[\"d{index}\"]}}\n")
+        format!(
+            "{{\"id\":\"{id}\",\"question\":\"Where was person {index} born?\",\"references\":[\"Town{index}\"],\"relevant\":[\"d{index}\"]}}\n"
+        )
     };
     sandbox.write("data/documents.jsonl", &lines(&document));
     sandbox.write("data/test.jsonl", &lines(&question));
@@ -60,7 +62,12 @@ fn two_systems_are_compared_without_any_model() {
     assert!(cell(&sandbox, "latency", "other,e2e").contains(",20"));
     assert!(cell(&sandbox, "cost", "other,query,completion_tokens").ends_with(",given"));
     let report = fs::read_to_string(sandbox.path("out/report.md")).unwrap();
-    for part in ["no model, only given answers", "times of `other` were given", "answered the same questions elsewhere", "none: all answers were given"] {
+    for part in [
+        "no model, only given answers",
+        "times of `other` were given",
+        "answered the same questions elsewhere",
+        "none: all answers were given",
+    ] {
         assert!(report.contains(part), "no `{part}` in the report");
     }
     assert!(!report.contains("context cut"), "nothing is said of prompts that nobody saw");
@@ -92,7 +99,10 @@ fn the_gate_holds_new_answers_against_old_ones() {
 fn answers_stand_beside_the_model_and_a_run_resumes_with_them() {
     let sandbox = Sandbox::new();
     dataset(&sandbox);
-    sandbox.write("spec.toml", "variants = [\"baseline\"]\n[dataset]\npath = \"data\"\n[measure]\nlatency_samples = 0\nnoise_samples = 0\naudit_samples = 0\n");
+    sandbox.write(
+        "spec.toml",
+        "variants = [\"baseline\"]\n[dataset]\npath = \"data\"\n[measure]\nlatency_samples = 0\nnoise_samples = 0\naudit_samples = 0\n",
+    );
     sandbox.write("mine.jsonl", &answers(2, ""));
     let run = ["run", "spec.toml", "--predictions", "mine=mine.jsonl", "-o", "out", "--quiet"];
     sandbox.run(0, &run);
@@ -122,10 +132,21 @@ fn ids_that_do_not_fit_are_named_with_their_mend() {
     let first = whole.lines().next().unwrap();
     run(first, &["predictions `mine` lack 3 of 4 test questions: `q2`, `q3`, `q4`", "hint: add a line for each", "\"error\""]);
     run(&whole.replace("q2", "Q2"), &["answer 1 questions that the dataset does not have: `Q2`", "may be meant for `q2`"]);
-    run(&answers(4, ",\"retrieved\":[\"d0\",\"x9\"]"), &["name 1 retrieved documents that the corpus does not have: `x9`", "of the document"]);
+    run(
+        &answers(4, ",\"retrieved\":[\"d0\",\"x9\"]"),
+        &["name 1 retrieved documents that the corpus does not have: `x9`", "of the document"],
+    );
     run("{\"id\": \"q1\"}\n", &["cannot read predictions `mine`", "line 1 has no `answer`; write the answer as text"]);
-    refused(&sandbox, &["run", "spec.toml", "--predictions", "mine=nowhere.jsonl", "-o", "out"], &["nowhere.jsonl", "those of `--predictions` from here"]);
-    refused(&sandbox, &["run", "spec.toml", "--predictions", "rag=p.jsonl", "-o", "out"], &["`rag` is a variant that ragft answers itself"]);
+    refused(
+        &sandbox,
+        &["run", "spec.toml", "--predictions", "mine=nowhere.jsonl", "-o", "out"],
+        &["nowhere.jsonl", "those of `--predictions` from here"],
+    );
+    refused(
+        &sandbox,
+        &["run", "spec.toml", "--predictions", "rag=p.jsonl", "-o", "out"],
+        &["`rag` is a variant that ragft answers itself"],
+    );
     refused(&sandbox, &["run", "spec.toml", "-o", "out"], &["`variants` is empty"]);
     sandbox.write("named.toml", "variants = [\"vllm\"]\n");
     refused(&sandbox, &["run", "named.toml", "-o", "out"], &["`variants` names `vllm`", "go under `[predictions]`"]);

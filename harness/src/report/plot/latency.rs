@@ -72,8 +72,7 @@ fn steps(times: &[f64], x: &Scale, y: &Scale) -> Vec<(f64, f64)> {
 /// Mean time of the stages, stacked.
 pub(super) fn stages(tables: &Tables) -> Option<Figure> {
     let mean = |variant, stage| tables.latency_of(variant, stage).map_or(0.0, |row| row.mean.point);
-    let variants: Vec<VariantKind> =
-        timed_here(tables).filter(|variant| tables.latency_of(*variant, Stage::E2e).is_some()).collect();
+    let variants: Vec<VariantKind> = timed_here(tables).filter(|variant| tables.latency_of(*variant, Stage::E2e).is_some()).collect();
     let slowest = variants.iter().map(|variant| Stage::PARTS.map(|stage| mean(*variant, stage)).iter().sum::<f64>()).fold(0.0, f64::max);
     if variants.is_empty() || slowest <= 0.0 {
         return None;
