@@ -4,7 +4,6 @@
 //! for sound files and may panic on broken ones, so decoding is fenced and a panic is told as what it is: a file that cannot be read.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use polars_arrow::array::{
     Array, BinaryArray, BinaryViewArray, BooleanArray, DictionaryArray, DictionaryKey, FixedSizeListArray, ListArray, MapArray,
@@ -17,10 +16,19 @@ use polars_buffer::Buffer;
 use polars_parquet::read::{BasicDecompressor, ColumnChunkMetadata, PageReader, column_iter_to_arrays, infer_schema, read_metadata};
 use serde_json::{Map, Number, Value};
 
+use super::fence;
+
 /// First bytes of an Arrow file; without them it is an Arrow stream.
 const ARROW_FILE: &[u8] = b"ARROW1";
 /// Largest size that a Parquet file may claim for a group of rows: more is taken for a broken file, not allocated.
 const LARGEST_GROUP: usize = 1 << 32;
+
+/// Rows that a byte of a file can stand for, beyond [`FREE_ROWS`]: a constant column packs well, but no set of questions packs like this.
+const ROWS_PER_BYTE: usize = 64;
+/// Rows that any file may claim.
+const FREE_ROWS: usize = 1 << 20;
+/// Longest list of a cell; what claims more is left out.
+const LONGEST_LIST: usize = 1 << 20;
 
 /// A file of columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +66,15 @@ pub(super) fn for_each_row(kind: Columnar, bytes: Vec<u8>, limit: usize, each: &
 
 /// Runs what may panic on broken files.
 fn fenced<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err("its pages contradict its header".into()))
+    fence::fenced(decode).unwrap_or_else(|| Err("its pages contradict its header".into()))
+}
+
+/// Whether a file of so many bytes can hold so many rows.
+fn plausible(rows: usize, bytes: usize) -> Result<(), String> {
+    if rows > FREE_ROWS.saturating_add(bytes.saturating_mul(ROWS_PER_BYTE)) {
+        return Err(format!("it claims {rows} rows in {bytes} bytes"));
+    }
+    Ok(())
 }
 
 fn parquet(bytes: Vec<u8>, limit: usize, each: &mut Each<'_>) -> Result<(), String> {
@@ -69,11 +85,13 @@ fn parquet(bytes: Vec<u8>, limit: usize, each: &mut Each<'_>) -> Result<(), Stri
         let schema = infer_schema(&metadata).map_err(text)?;
         Ok((metadata, schema))
     })?;
+    plausible(metadata.num_rows, bytes.len())?;
     let mut left = limit;
     for group in &metadata.row_groups {
         if left == 0 {
             break;
         }
+        plausible(group.num_rows(), bytes.len())?;
         if group.total_byte_size() > LARGEST_GROUP {
             return Err(format!("a group of rows claims {} bytes", group.total_byte_size()));
         }
@@ -88,7 +106,7 @@ fn parquet(bytes: Vec<u8>, limit: usize, each: &mut Each<'_>) -> Result<(), Stri
                     if start > end || end > bytes.len() {
                         return Err("a column lies outside the file".into());
                     }
-                    let pages = PageReader::new(Cursor::new(bytes.clone().sliced(start..end)), part, Vec::new(), usize::MAX);
+                    let pages = PageReader::new(Cursor::new(bytes.clone().sliced(start..end)), part, Vec::new(), bytes.len());
                     readers.push(BasicDecompressor::new(pages, Vec::new()));
                 }
                 let types = parts.iter().map(|part| &part.descriptor().descriptor.primitive_type).collect();
@@ -115,6 +133,7 @@ fn arrow_file(bytes: &[u8], limit: usize, each: &mut Each<'_>) -> Result<(), Str
         let batch = fenced(|| {
             let Some(batch) = reader.next() else { return Ok(None) };
             let batch = batch.map_err(text)?;
+            plausible(batch.len(), bytes.len())?;
             Ok(Some(names.iter().cloned().zip(batch.arrays().iter().map(|array| values(std::slice::from_ref(array), left))).collect()))
         })?;
         match batch {
@@ -139,6 +158,7 @@ fn arrow_stream(bytes: &[u8], limit: usize, each: &mut Each<'_>) -> Result<(), S
             None | Some(Ok(ipc::StreamState::Waiting)) => Ok(None),
             Some(Err(error)) => Err(text(error)),
             Some(Ok(ipc::StreamState::Some(batch))) => {
+                plausible(batch.len(), bytes.len())?;
                 Ok(Some(names.iter().cloned().zip(batch.arrays().iter().map(|array| values(std::slice::from_ref(array), left))).collect()))
             }
         })?;
@@ -178,6 +198,9 @@ fn cast<T: 'static>(array: &dyn Array) -> &T {
 }
 
 fn list(array: &dyn Array) -> Value {
+    if array.len() > LONGEST_LIST {
+        return Value::Null;
+    }
     (0..array.len()).map(|index| value(array, index)).collect()
 }
 

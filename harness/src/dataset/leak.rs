@@ -53,7 +53,7 @@ pub enum LeakKind {
     TestQuestionCoveredByCorpus,
     /// Test questions whose runs of words stand in training questions.
     TestQuestionCoveredByTrain,
-    /// Long test answers whose runs of words stand in training answers.
+    /// Test questions with a long answer whose runs of words stand in training answers.
     TestAnswerCoveredByTrain,
     /// Test questions that nearly equal a training question.
     TestQuestionLikeTrain,
@@ -81,7 +81,7 @@ impl fmt::Display for Leak {
             LeakKind::TrainQuestionInCorpus => "training questions stand word for word in a document",
             LeakKind::TestQuestionCoveredByCorpus => "test questions have most of their wording from documents",
             LeakKind::TestQuestionCoveredByTrain => "test questions have most of their wording from training questions",
-            LeakKind::TestAnswerCoveredByTrain => "long test answers have most of their wording from training answers",
+            LeakKind::TestAnswerCoveredByTrain => "test questions have a long answer with most of its wording from training answers",
             LeakKind::TestQuestionLikeTrain => "test questions nearly equal a training question",
             LeakKind::DocumentLikeDocument => "documents nearly equal an earlier one",
         };
@@ -205,7 +205,7 @@ pub(super) fn find(dataset: &Dataset, spec: &LeakSpec) -> Vec<Leak> {
         leak(LeakKind::TrainQuestionInCorpus, labelled.len(), copied(&labelled, &documents)),
         leak(LeakKind::TestQuestionCoveredByCorpus, test.len(), covered(&test, &documents)),
         leak(LeakKind::TestQuestionCoveredByTrain, test.len(), covered(&test, &labelled)),
-        leak(LeakKind::TestAnswerCoveredByTrain, test_answers.len(), covered(&test_answers, &train_answers)),
+        leak(LeakKind::TestAnswerCoveredByTrain, test.len(), covered(&test_answers, &train_answers)),
         leak(LeakKind::TestQuestionLikeTrain, test.len(), similar(&labelled, &test, QUESTION_RUN, spec.similarity)),
         leak(LeakKind::DocumentLikeDocument, documents.len(), similar_among(&documents, DOCUMENT_RUN, spec.similarity)),
     ]
@@ -225,6 +225,8 @@ fn answers(sample: &Sample) -> impl Iterator<Item = Source<'_>> {
 type Pair = (String, String);
 
 fn leak(kind: LeakKind, total: usize, mut found: Vec<Pair>) -> Option<Leak> {
+    // A question with several such answers counts once.
+    found.dedup_by(|next, kept| next.0 == kept.0);
     let count = found.len();
     found.truncate(EXAMPLES);
     (count > 0).then_some(Leak { kind, count, total, examples: found })

@@ -100,7 +100,7 @@ fn read(files: &Files, spec: &DatasetSpec, base_dir: &Path, problems: &mut Probl
         DatasetFormat::Beir if !is_file => beir::read(files, problems),
         DatasetFormat::Beir => Err(wrong("beir", "a folder with `corpus.jsonl`, `queries.jsonl` and `qrels/test.tsv`")),
         DatasetFormat::Jsonl if !is_file => Err(wrong("jsonl", "a file with one question per line")),
-        DatasetFormat::Squad if is_nested(files)? => squad::read(files, problems),
+        DatasetFormat::Squad if is_nested(files, true)? => squad::read(files, problems),
         DatasetFormat::Auto => unreachable!("a format was found or the set refused"),
         _ if holds_rows(files) => table::read(files, format, base_dir, spec, problems),
         DatasetFormat::Squad => Err(wrong("squad", "a `.json` file, or a folder with `train-*.json` and `dev-*.json`")),
@@ -114,14 +114,13 @@ fn holds_rows(files: &Files) -> bool {
     all_rows && !(layout.questions.is_empty() && layout.configurations.is_empty())
 }
 
-/// Whether the set is SQuAD's own tree of articles, paragraphs and questions, not a table of rows. A file that is no JSON counts as one:
-/// its reader says where it breaks.
-fn is_nested(files: &Files) -> Result<bool, DatasetError> {
+/// Whether the set is SQuAD's own tree of articles, paragraphs and questions, not a table of rows; `unclear` where no row can be read.
+fn is_nested(files: &Files, unclear: bool) -> Result<bool, DatasetError> {
     let parts = squad::parts(files);
     let Some((name, _)) = parts.first().filter(|(name, _)| RowFile::of(name).is_none_or(|kind| kind == RowFile::List)) else {
         return Ok(false);
     };
-    Ok(rows::first_row(files, name)?.is_none_or(|fields| fields.contains_key("paragraphs")))
+    Ok(rows::first_row(files, name)?.map_or(unclear, |fields| fields.contains_key("paragraphs")))
 }
 
 /// Tells a format by the names of the files and by what their first rows hold.
@@ -134,7 +133,7 @@ fn detect(files: &Files, spec: &DatasetSpec) -> Result<DatasetFormat, DatasetErr
             return Ok(DatasetFormat::Beir);
         }
     }
-    if !squad::parts(files).is_empty() && is_nested(files)? {
+    if !squad::parts(files).is_empty() && is_nested(files, false)? {
         return Ok(DatasetFormat::Squad);
     }
     table::detect(files, &spec.columns)?.ok_or_else(|| DatasetError::UnknownFormat { path: files.label().to_owned() })

@@ -14,6 +14,7 @@ mod check;
 mod choices;
 mod columnar;
 mod error;
+mod fence;
 mod files;
 mod flashrag;
 #[cfg(test)]

@@ -3,11 +3,13 @@
 //! A document's id is its path from the folder. Files of other kinds are counted in a note; a file that gives no text is a problem.
 
 use std::collections::BTreeMap;
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+
+use html2text::render::TrivialDecorator;
 
 use super::Document;
 use super::error::{DatasetError, Place, Problems};
+use super::fence;
 
 /// Depth to which a folder is read.
 const DEPTH: usize = 16;
@@ -124,7 +126,10 @@ fn utf8(bytes: &[u8]) -> Result<&str, Fault> {
 /// Title and text of a page: no markup, no scripts, links as their words.
 fn html(bytes: &[u8]) -> Result<(Option<String>, String), Fault> {
     let page = utf8(bytes)?;
-    let rendered = html2text::config::plain_no_decorate().no_table_borders().link_footnotes(false).string_from_read(page.as_bytes(), WIDTH);
+    let rendered = html2text::config::with_decorator(TrivialDecorator::new())
+        .no_table_borders()
+        .link_footnotes(false)
+        .string_from_read(page.as_bytes(), WIDTH);
     let text = rendered.map_err(|error| (format!("cannot be read as HTML ({error})"), "mend the page, or save its text as .txt"))?;
     let lower = page.to_ascii_lowercase();
     let title = lower.find("<title").and_then(|start| {
@@ -135,13 +140,13 @@ fn html(bytes: &[u8]) -> Result<(Option<String>, String), Fault> {
     Ok((title, text))
 }
 
-/// The text of a PDF. The parser may panic on broken files.
+/// The text of a PDF.
 fn pdf(bytes: &[u8]) -> Result<String, Fault> {
     const MEND: &str = "mend the file, or save its text as .txt";
-    match catch_unwind(|| pdf_extract::extract_text_from_mem(bytes)) {
-        Ok(Ok(text)) => Ok(text),
-        Ok(Err(error)) => Err((format!("cannot be read as PDF ({})", error.to_string().lines().next().unwrap_or_default()), MEND)),
-        Err(_) => Err(("cannot be read as PDF (its parts contradict each other)".into(), MEND)),
+    match fence::fenced(|| pdf_extract::extract_text_from_mem(bytes)) {
+        Some(Ok(text)) => Ok(text),
+        Some(Err(error)) => Err((format!("cannot be read as PDF ({})", error.to_string().lines().next().unwrap_or_default()), MEND)),
+        None => Err(("cannot be read as PDF (its parts contradict each other)".into(), MEND)),
     }
 }
 

@@ -9,8 +9,6 @@ use std::sync::Mutex;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::diagnostic::nearest;
-
 /// A thing under comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum VariantKind {
@@ -159,11 +157,10 @@ impl FromStr for VariantKind {
         }
         // A version number makes it a name.
         let is_word = text.chars().all(|c| c.is_alphabetic() || c == '_');
-        match nearest(text, Self::ALL.map(Self::name)) {
-            Some(near) if is_word && strsim::damerau_levenshtein(near, text) <= 2 => {
-                Err(format!("unknown variant `{text}`, did you mean `{near}`?"))
-            }
-            _ => text.parse().map(Self::Predicted),
+        let is_near = |name: &&str| strsim::damerau_levenshtein(name, text) <= if name.len() <= 4 { 1 } else { 2 };
+        match Self::ALL.map(Self::name).into_iter().find(is_near).filter(|_| is_word) {
+            Some(near) => Err(format!("unknown variant `{text}`, did you mean `{near}`?")),
+            None => text.parse().map(Self::Predicted),
         }
     }
 }
