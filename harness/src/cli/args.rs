@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::spec::Override;
+use crate::spec::{Override, PredictedName};
 
 /// RAG, fine-tuning, or both, and at what cost? One experiment over one dataset, with evidence.
 #[derive(Debug, Parser)]
@@ -87,6 +87,29 @@ pub struct SpecArgs {
     /// Test only N questions, drawn by the seed (the report is marked)
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Compare the answers of another system, a file with `{"id": .., "answer": ..}` per line; may be given for several
+    #[arg(long, value_name = "NAME=FILE")]
+    pub predictions: Vec<GivenFile>,
+}
+
+/// `--predictions NAME=FILE`
+#[derive(Debug, Clone)]
+pub struct GivenFile {
+    /// The variant's name.
+    pub name: PredictedName,
+    /// Where its answers are.
+    pub path: PathBuf,
+}
+
+impl std::str::FromStr for GivenFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, path)) if !path.trim().is_empty() => Ok(Self { name: name.trim().parse()?, path: path.trim().into() }),
+            _ => Err("expected a name and a file, such as `vllm=answers.jsonl`".to_owned()),
+        }
+    }
 }
 
 /// `ragft run`
@@ -378,8 +401,10 @@ pub struct DatasetArgs {
 /// Verbs of `ragft dataset`.
 #[derive(Debug, Subcommand)]
 pub enum DatasetVerb {
-    /// List everything that is wrong with a dataset, or its figures
+    /// List everything that is wrong with a dataset, what its splits and corpus share, and its figures
     Check(DatasetSource),
+    /// Counts, lengths, slices and clusters of a dataset, and how many questions show a 5-point difference
+    Stats(DatasetSource),
     /// Write a dataset in the native form
     Convert {
         /// What to read.

@@ -114,18 +114,20 @@ pub fn run(args: &PlanArgs, global: &Global) -> Result<(), Failure> {
 }
 
 fn outlook(plan: &RunPlan, args: &PlanArgs) -> Result<Outlook, RunError> {
-    let model = plan.load_model()?;
     let mut variants = Vec::new();
-    for &variant in &plan.spec.variants {
-        let passages = if variant.context() == ContextSource::None { 0 } else { plan.spec.retrieval.top_k };
-        variants.push(try_variant(plan, &model, variant, passages, plan.seeds(variant).len())?);
+    if plan.spec.uses_model() {
+        let model = plan.load_model()?;
+        for &variant in &plan.spec.variants {
+            let passages = if variant.context() == ContextSource::None { 0 } else { plan.spec.retrieval.top_k };
+            variants.push(try_variant(plan, &model, variant, passages, plan.seeds(variant).len())?);
+        }
     }
     let batches = plan.dataset.test.len().div_ceil(plan.spec.generation.batch_size) as f64;
     let measure = &plan.spec.measure;
     let timed = (measure.latency_samples.min(plan.dataset.test.len()) as f64) * f64::from(measure.latency_repeats);
     let trainings = plan.spec.adapters().len() * plan.spec.seeds.len();
     let assumptions = assumptions(plan, args);
-    let declared = declared_differences(&plan.spec.variants);
+    let declared = declared_differences(&plan.spec.compared());
     let strictest = Assumptions { alpha: assumptions.alpha / declared.max(1) as f64, ..assumptions };
     let points = |assumptions: &Assumptions| assumptions.detectable(plan.dataset.test.len()).map(|effect| 100.0 * effect);
     let mut outlook = Outlook {

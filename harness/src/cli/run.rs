@@ -141,6 +141,9 @@ fn resume_command(args: &RunArgs, shard: Option<Shard>, output: &Path) -> String
     for entry in &args.spec.set {
         let _ = write!(command, " --set '{}={}'", entry.key, entry.value);
     }
+    for given in &args.spec.predictions {
+        let _ = write!(command, " --predictions '{}={}'", given.name, given.path.display());
+    }
     if let Some(limit) = args.spec.limit {
         let _ = write!(command, " --limit {limit}");
     }

@@ -10,7 +10,7 @@ use crate::measure::query::RowContext;
 use crate::measure::runner::RunError;
 use crate::measure::scale::{Part, Seen, Size, parts};
 use crate::report::format;
-use crate::retrieval::{self, RetrievalError, Retriever};
+use crate::retrieval::{RetrievalError, Retriever};
 use crate::spec::{ContextSource, VariantKind};
 use crate::store::row::{HitRow, JournalRow, Phase};
 
@@ -71,9 +71,9 @@ fn index(plan: &RunPlan) -> Result<Seen, RunError> {
     }
     let failed = |error: RetrievalError| RunError::Retrieval(Box::new(error));
     let documents: &[Document] = &plan.dataset.documents[..plan.dataset.documents.len().min(DOCUMENTS)];
-    let embedder = retrieval::load_embedder(&plan.embedder_path()).map_err(failed)?;
+    let models = plan.load_search_models().map_err(failed)?;
     let count = |text: &str| plan.tokenizer().count(text).unwrap_or(usize::MAX);
-    let (retriever, figures) = Retriever::build(documents, &plan.spec.retrieval, embedder, &count).map_err(failed)?;
+    let (retriever, figures) = Retriever::build(documents, &plan.spec.retrieval, models, &count).map_err(failed)?;
     let questions: Vec<&str> = plan.dataset.test.iter().take(QUESTIONS).map(|sample| sample.question.as_str()).collect();
     let watch = Stopwatch::start();
     retriever.search_batch(&questions, plan.spec.retrieval.top_k).map_err(failed)?;

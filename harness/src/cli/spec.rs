@@ -19,6 +19,10 @@ pub fn load(args: &SpecArgs) -> Result<(RunSpec, PathBuf), Failure> {
     if let Some(limit) = args.limit {
         spec.dataset.limit = limit;
     }
+    for given in &args.predictions {
+        let path = std::path::absolute(&given.path).unwrap_or_else(|_| given.path.clone());
+        spec.predictions.insert(given.name, path);
+    }
     Ok((spec, base))
 }
 

@@ -184,6 +184,9 @@ impl Entry<'_> {
 
     /// All parts of the variant's set-up are on record.
     fn is_known(&self) -> bool {
+        if self.variant.is_predicted() {
+            return false;
+        }
         let has_index = !retrieves(self.variant) || self.tables.manifest().index.is_some();
         let has_training = !self.variant.is_tuned() || self.trained(|_| 0.0).is_some();
         has_index && has_training
@@ -252,10 +255,19 @@ impl Entry<'_> {
             ("completion_tokens", "tokens", mean(|row| f64::from(row.completion_tokens))),
             (TOTAL_FLOPS, "flops", mean(|row| row.flops)),
         ];
+        let is_given = self.variant.is_predicted();
         for (quantity, unit, value) in counts {
-            if let Some(value) = value {
-                self.counted(phase, quantity, unit, value);
+            // What was not given with the answers stands as zero in the journal.
+            if let Some(value) = value.filter(|&value| !is_given || value > 0.0) {
+                let source = if is_given { CostSource::Given } else { CostSource::Counted };
+                self.push(phase, quantity, unit, source, value);
             }
+        }
+        if is_given {
+            // Another machine's time, at a price that is not known here.
+            let seconds = self.tables.seconds_per_query(self.variant);
+            seconds.into_iter().for_each(|seconds| self.push(phase, TOTAL_SECONDS, "seconds", CostSource::Given, seconds.point));
+            return;
         }
         if let Some(seconds) = self.tables.seconds_per_query(self.variant) {
             self.measured(phase, TOTAL_SECONDS, seconds.point);

@@ -16,6 +16,7 @@ pub mod folder;
 pub mod generate;
 pub mod inspect;
 pub mod layout;
+pub mod likelihood;
 pub mod local;
 pub mod lora;
 pub mod ops;

@@ -52,7 +52,9 @@ pub fn run(bench: &Bench, rows: &[JournalRow], listener: &mut Listener) -> Resul
                 return Err(RunError::Interrupted);
             }
             let known = bench.answered(rows, variant, &chosen)?;
-            records.push(compare(bench, variant, change, &known)?);
+            if !known.is_empty() {
+                records.push(compare(bench, variant, change, &known)?);
+            }
             listener(RunEvent::Advance(known.len() as u64));
         }
     }

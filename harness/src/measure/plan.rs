@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::predicted::{self, GivenAnswers};
 use super::shard::Share;
 use super::source::ModelSource;
 use crate::clock::Stopwatch;
@@ -25,6 +26,8 @@ pub struct RunPlan {
     pub base_dir: PathBuf,
     /// Checked, split and limited.
     pub dataset: Dataset,
+    /// Answers of other systems, by name; not part of `spec.variants`.
+    pub predictions: Vec<GivenAnswers>,
     /// Compiled.
     pub template: PromptTemplate,
     /// The model, checked and not loaded.
@@ -54,6 +57,15 @@ pub enum PlanError {
     #[error("cannot load dataset `{name}`")]
     Dataset {
         /// As written.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<DatasetError>,
+    },
+    /// A file of predictions.
+    #[error("cannot read predictions `{name}`")]
+    Predictions {
+        /// Name of the variant.
         name: String,
         /// Why.
         #[source]
@@ -90,6 +102,13 @@ impl Hint for PlanError {
             Self::Spec(error) => error.hint(),
             Self::Device(error) => error.hint(),
             Self::Dataset { source, .. } => source.hint(),
+            Self::Predictions { source, .. } => match &**source {
+                DatasetError::NotFound { .. } => {
+                    Some("paths under `[predictions]` are taken from the folder of the spec, those of `--predictions` from here".into())
+                }
+                // The problems name their mends.
+                _ => None,
+            },
             Self::Model { source, .. } => source.hint(),
             Self::Retrieval(source) => source.hint(),
             Self::Prompt(error) => error.hint(),
@@ -115,22 +134,35 @@ impl RunPlan {
         let device = ComputeDevice::open(spec.model.device)?;
         let template = PromptTemplate::new(&spec.prompt.template)?;
         let model_error = |source| PlanError::Model { name: spec.model.path.display().to_string(), source: Box::new(source) };
-        let model = ModelSource::open(&spec.model.path, base_dir).map_err(model_error)?;
-        let model_hash = model.weights_hash().map_err(model_error)?;
+        let path = if spec.uses_model() { &*spec.model.path } else { Path::new("builtin") };
+        let model = ModelSource::open(path, base_dir).map_err(model_error)?;
         let dataset = load_dataset(&spec, base_dir)?;
-        let context_length = window(&spec, model.config().max_position_embeddings)?;
-        let hashes = BTreeMap::from([
-            ("dataset".to_owned(), dataset.hash.clone()),
-            ("model".to_owned(), model_hash),
-            ("tokenizer".to_owned(), model.tokenizer().hash()),
-            ("prompt".to_owned(), blake3::hash(spec.prompt.template.as_bytes()).to_hex().to_string()),
-        ]);
+        let predictions = predicted::load(&spec, base_dir, &dataset)?;
+        let context_length = if spec.uses_model() { window(&spec, model.config().max_position_embeddings)? } else { 0 };
+        let mut hashes = BTreeMap::from([("dataset".to_owned(), dataset.hash.clone())]);
+        if spec.uses_model() {
+            hashes.insert("model".to_owned(), model.weights_hash().map_err(model_error)?);
+            hashes.insert("tokenizer".to_owned(), model.tokenizer().hash());
+            hashes.insert("prompt".to_owned(), blake3::hash(spec.prompt.template.as_bytes()).to_hex().to_string());
+        }
+        hashes.extend(predictions.iter().map(|given| (given.key(), given.hash.clone())));
         if spec.retrieves() {
             check_search_models(&spec, base_dir).map_err(retrieval_error)?;
         }
         let base_dir = base_dir.to_owned();
-        let mut plan =
-            Self { spec, base_dir, dataset, template, model, device, context_length, hashes, run_id: String::new(), share: None };
+        let mut plan = Self {
+            spec,
+            base_dir,
+            dataset,
+            predictions,
+            template,
+            model,
+            device,
+            context_length,
+            hashes,
+            run_id: String::new(),
+            share: None,
+        };
         plan.check_needs()?;
         plan.check_prompts()?;
         plan.check_corpus()?;
@@ -285,6 +317,9 @@ impl RunPlan {
     }
 
     fn check_prompts(&self) -> Result<(), PlanError> {
+        if !self.spec.uses_model() {
+            return Ok(());
+        }
         let room = self.room();
         let mut too_long = Vec::new();
         for sample in &self.dataset.test {
@@ -366,6 +401,11 @@ pub fn differing_keys(left: &RunSpec, right: &RunSpec) -> Vec<(String, String, S
 }
 
 impl RunSpec {
+    /// Some variant is answered here, not given.
+    pub fn uses_model(&self) -> bool {
+        !self.variants.is_empty()
+    }
+
     /// Some variant searches the index, at test time or for its training examples.
     pub fn retrieves(&self) -> bool {
         self.variants.iter().any(|variant| variant.context() != ContextSource::None)
@@ -390,7 +430,7 @@ impl RunSpec {
             VariantKind::Finetuned => Some(TrainContext::None),
             VariantKind::Hybrid => Some(self.hybrid.train_context),
             VariantKind::HybridRaft => Some(TrainContext::Retrieved),
-            VariantKind::Baseline | VariantKind::Rag | VariantKind::Oracle | VariantKind::Random => None,
+            VariantKind::Baseline | VariantKind::Rag | VariantKind::Oracle | VariantKind::Random | VariantKind::Predicted(_) => None,
         }
     }
 }
@@ -460,8 +500,20 @@ fn hashed_leaves(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
 
 const STORE: &str = "retrieval.store";
 
-/// Leaves of the spec by dotted path, paths left out: what stands at them is known by its hash. Of a store of vectors counts what it is, not
-/// where.
+/// Settings that say nothing of their own: paths, because what stands at them is known by its hash, and what only the questions show, which
+/// are hashed too. What counts as a leak is told and changes nothing.
+const KNOWN_OTHERWISE: [&str; 8] = [
+    "name",
+    "dataset.path",
+    "dataset.documents",
+    "dataset.train",
+    "dataset.no_reference",
+    "model.path",
+    "retrieval.embedder",
+    "retrieval.rerank.model",
+];
+
+/// Leaves of the spec by dotted path, without those that are [`KNOWN_OTHERWISE`]. Of a store of vectors counts what it is, not where.
 fn leaves(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
     fn walk(prefix: &str, value: serde_json::Value, out: &mut BTreeMap<String, serde_json::Value>) {
         match value {
@@ -477,10 +529,8 @@ fn leaves(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
     }
     let mut leaves = BTreeMap::new();
     walk("", serde_json::to_value(spec).expect("a spec is plain data"), &mut leaves);
-    for path in ["name", "dataset.path", "dataset.documents", "dataset.train", "model.path", "retrieval.embedder", "retrieval.rerank.model"]
-    {
-        leaves.remove(path);
-    }
+    leaves
+        .retain(|key, _| !KNOWN_OTHERWISE.contains(&key.as_str()) && !key.starts_with("dataset.leak.") && !key.starts_with("predictions."));
     if !spec.retrieval.store.is_memory() {
         leaves.insert(STORE.to_owned(), "postgres".into());
     }

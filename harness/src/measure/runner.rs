@@ -10,7 +10,7 @@ use super::events::{Listener, RunEvent};
 use super::hash::result_hash;
 use super::plan::{PlanError, RunPlan, adapter_name};
 use super::training::{self, Adapters};
-use super::{accuracy, audit, calibration, counters, latency, noise};
+use super::{accuracy, audit, calibration, counters, latency, noise, predicted};
 use crate::clock::Stopwatch;
 use crate::diagnostic::{Blame, Hint};
 use crate::finetune::{TrainingError, TunedWeights};
@@ -191,6 +191,13 @@ fn measure(
     listener: &mut Listener,
 ) -> Result<Reached, RunError> {
     let plan = request.plan;
+    let given = predicted::rows(plan, rows);
+    journal.append(&given)?;
+    rows.extend(given);
+    if !plan.spec.uses_model() {
+        write_jsonl::<crate::retrieval::Chunk>(&folder.passages(), &[])?;
+        return Ok(Reached::End);
+    }
     let taken = match request.adapters_from {
         Some(from) => training::take_adapters(plan, folder, &RunFolder::at(from))?,
         None => Vec::new(),
@@ -365,14 +372,7 @@ fn new_manifest(request: &RunRequest) -> Manifest {
             clusters: plan.whole_clusters(),
             slices: dataset.info.slices.clone(),
         },
-        model: ModelRecord {
-            path: spec.model.path.display().to_string(),
-            architecture: plan.model.config().architecture.clone(),
-            parameters: plan.model.config().parameter_count() as u64,
-            context_length: plan.context_length,
-            // Of f32 weights; corrected when they are loaded and packed.
-            weight_bytes: 4 * plan.model.config().parameter_count() as u64,
-        },
+        model: if spec.uses_model() { model_record(plan) } else { ModelRecord::none() },
         index: None,
         training: Vec::new(),
         noise: Vec::new(),
@@ -385,13 +385,26 @@ fn new_manifest(request: &RunRequest) -> Manifest {
     }
 }
 
+fn model_record(plan: &RunPlan) -> ModelRecord {
+    let config = plan.model.config();
+    ModelRecord {
+        path: plan.spec.model.path.display().to_string(),
+        architecture: config.architecture.clone(),
+        parameters: config.parameter_count() as u64,
+        context_length: plan.context_length,
+        // Of f32 weights; corrected when they are loaded and packed.
+        weight_bytes: 4 * config.parameter_count() as u64,
+    }
+}
+
 /// What a reader of the report must know before the first number.
 fn caveats(plan: &RunPlan) -> Vec<String> {
     let mut caveats = plan.dataset.notes.clone();
+    caveats.extend(plan.predictions.iter().flat_map(predicted::GivenAnswers::notes));
     if !plan.spec.adapters().is_empty() && plan.spec.seeds.len() == 1 {
         caveats.push("one training seed: the spread between trainings is not measured; set `seeds = [1, 2, 3]` for it".into());
     }
-    if plan.spec.model.device == DeviceName::Auto {
+    if plan.spec.uses_model() && plan.spec.model.device == DeviceName::Auto {
         caveats.push(format!("`model.device = \"auto\"` took {}: times belong to that device", plan.device.label()));
     }
     if plan.spec.retrieves() && plan.spec.retrieval.search.method.is_dense() && !plan.spec.retrieval.store.is_memory() {

@@ -33,7 +33,12 @@ pub fn check(spec: &RunSpec) -> Vec<SpecProblem> {
 
 fn check_top(spec: &RunSpec, checker: &mut Checker) {
     checker.require(!spec.name.is_empty(), "name", || "is empty".into());
-    checker.require(!spec.variants.is_empty(), "variants", || format!("is empty, expected some of {}", names()));
+    checker.require(!spec.compared().is_empty(), "variants", || format!("is empty, expected some of {}", names()));
+    for variant in spec.variants.iter().filter(|variant| variant.is_predicted()) {
+        checker.require(false, "variants", || {
+            format!("names `{}`, expected some of {}; answers of another system go under `[predictions]`", variant.name(), names())
+        });
+    }
     let mut variants = spec.variants.clone();
     variants.sort_unstable();
     checker.require(variants.windows(2).all(|pair| pair[0] != pair[1]), "variants", || "names a variant twice".into());
@@ -42,7 +47,11 @@ fn check_top(spec: &RunSpec, checker: &mut Checker) {
     checker.require(!seeds.is_empty(), "seeds", || "is empty, expected at least one".into());
     checker.require(seeds.windows(2).all(|pair| pair[0] != pair[1]), "seeds", || "names a seed twice".into());
     checker.require(seeds.iter().all(|&seed| i64::try_from(seed).is_ok()), "seeds", || "holds a negative or too large seed".into());
-    checker.within(spec.dataset.test_fraction, 0.01, 0.99, "dataset.test_fraction");
+    checker.within(spec.dataset.test_fraction, 0.01, 1.0, "dataset.test_fraction");
+    let leak = &spec.dataset.leak;
+    checker.require((2..=64).contains(&leak.ngram), "dataset.leak.ngram", || format!("is {}, expected 2 to 64", leak.ngram));
+    checker.within(leak.share, 0.01, 1.0, "dataset.leak.share");
+    checker.within(leak.similarity, 0.5, 1.0, "dataset.leak.similarity");
     let dtype = spec.model.dtype;
     checker.require(dtype == Dtype::F32 || spec.model.device == DeviceName::Cpu, "model.dtype", || {
         format!("is {}, expected f32 on any device but the cpu", dtype.name())

@@ -6,6 +6,7 @@ mod read;
 mod store;
 pub mod variant;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::kernel::WeightForm;
@@ -16,7 +17,7 @@ pub use check::check;
 pub use device::DeviceName;
 pub use read::{Override, SpecError, SpecProblem, read, read_over, schema, with_defaults};
 pub use store::StoreAddress;
-pub use variant::{ContextSource, VariantKind};
+pub use variant::{ContextSource, PredictedName, VariantKind};
 
 /// Every setting with its default and one line on why; parsed, so that it cannot drift.
 pub const DEFAULT_SPEC: &str = include_str!("../../default-spec.toml");
@@ -29,6 +30,8 @@ pub struct RunSpec {
     pub name: String,
     pub variants: Vec<VariantKind>,
     pub seeds: Vec<u64>,
+    #[serde(default)]
+    pub predictions: BTreeMap<PredictedName, PathBuf>,
     pub dataset: DatasetSpec,
     pub model: ModelSpec,
     pub prompt: PromptSpec,
@@ -41,13 +44,20 @@ pub struct RunSpec {
     pub cost: CostSpec,
 }
 
+impl RunSpec {
+    /// What the run's tables compare: the variants that it answers itself, then those whose answers are given.
+    pub fn compared(&self) -> Vec<VariantKind> {
+        self.variants.iter().copied().chain(self.predictions.keys().copied().map(VariantKind::Predicted)).collect()
+    }
+}
+
 macro_rules! section {
-    ($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty),* $(,)? }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         #[expect(missing_docs, reason = "default-spec.toml documents every key")]
-        pub struct $name { $(pub $field: $type),* }
+        pub struct $name { $($(#[$field_meta])* pub $field: $type),* }
     };
 }
 
@@ -72,9 +82,24 @@ section!(
         limit: usize,
         train_limit: usize,
         overlap: OverlapPolicy,
+        #[serde(default)] no_reference: NoReference,
+        #[serde(default)] leak: LeakSpec,
         columns: ColumnSpec,
     }
 );
+section!(
+    /// `[dataset.leak]`
+    LeakSpec { ngram: usize, share: f64, similarity: f64 }
+);
+
+/// As in `default-spec.toml`, for manifests of runs before it.
+impl Default for LeakSpec {
+    fn default() -> Self {
+        let defaults: toml::Table = DEFAULT_SPEC.parse().expect("the default spec parses");
+        defaults["dataset"]["leak"].clone().try_into().expect("the default spec has every key")
+    }
+}
+
 section!(
     /// `[dataset.columns]`
     ColumnSpec {
@@ -198,12 +223,24 @@ section!(
 );
 choice!(
     /// `dataset.format`
-    DatasetFormat { Auto, Native, Squad, Beir, Jsonl }
+    DatasetFormat { Auto, Native, Squad, Beir, Jsonl, Table, Hotpot, OpenQa, Choices, Chat, Flashrag, Autorag }
 );
 choice!(
     /// `dataset.overlap`
     OverlapPolicy { Refuse, Report }
 );
+choice!(
+    /// `dataset.no_reference`
+    NoReference { Refuse, Unanswerable }
+);
+
+#[expect(clippy::derivable_impls, reason = "the macro derives the same for every choice")]
+impl Default for NoReference {
+    fn default() -> Self {
+        Self::Refuse
+    }
+}
+
 choice!(
     /// `model.dtype`
     Dtype { F32, Bf16, Q8_0 }

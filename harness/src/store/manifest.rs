@@ -151,6 +151,18 @@ pub struct ModelRecord {
     pub weight_bytes: u64,
 }
 
+impl ModelRecord {
+    /// No model: all answers were given.
+    pub fn none() -> Self {
+        Self { path: "none".to_owned(), architecture: String::new(), parameters: 0, context_length: 0, weight_bytes: 0 }
+    }
+
+    /// Whether there was one.
+    pub fn is_none(&self) -> bool {
+        *self == Self::none()
+    }
+}
+
 /// The index's figures: what retrieval costs before the first question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexRecord {

@@ -10,7 +10,7 @@ use super::input::RunData;
 use super::metric::{Direction, Kind, Metric, SHARE};
 use super::quality::{ALL, Slice};
 use super::score::{BySeed, Column, Scored, Scores};
-use crate::spec::VariantKind;
+use crate::spec::{ContextSource, VariantKind};
 use crate::stats::{Comparison, Components, Estimate, Judgement, Rule, Values, Verdict, benjamini_hochberg, holm};
 
 /// Scale of a difference.
@@ -98,7 +98,7 @@ impl ContrastRow {
 }
 
 /// The differences that a run declares before it starts: effects of either factor with and without the other, and retrieval against
-/// fine-tuning.
+/// fine-tuning. Answers of another system are held against every variant that is no control, and against those of the systems before it.
 const PAIRS: [(VariantKind, VariantKind); 5] = [
     (VariantKind::Rag, VariantKind::Baseline),
     (VariantKind::Finetuned, VariantKind::Baseline),
@@ -129,6 +129,15 @@ fn declared(variants: &[VariantKind]) -> Vec<Declared> {
             terms: vec![(left, 1.0), (right, -1.0)],
         })
         .collect();
+    for (place, &left) in variants.iter().enumerate().filter(|(_, variant)| variant.is_predicted()) {
+        let is_control = |variant: VariantKind| matches!(variant.context(), ContextSource::Gold | ContextSource::Random);
+        let others = variants[..place].iter().copied().filter(|&variant| !is_control(variant));
+        list.extend(others.map(|right| Declared {
+            left: left.name().to_owned(),
+            right: right.name().to_owned(),
+            terms: vec![(left, 1.0), (right, -1.0)],
+        }));
+    }
     if SQUARE.iter().all(|(variant, _)| has(variant)) {
         list.push(Declared { left: "hybrid-rag".to_owned(), right: "finetuned-baseline".to_owned(), terms: SQUARE.to_vec() });
     }

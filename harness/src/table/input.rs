@@ -161,9 +161,15 @@ impl RunData {
         if row.run_id != self.manifest.run_id {
             return Err(format!("belongs to run `{}`, the manifest is of `{}`", row.run_id, self.manifest.run_id));
         }
-        let variant = variant_named(&row.variant).ok_or_else(|| format!("names an unknown variant `{}`", row.variant))?;
+        let variant = self.variant_named(&row.variant).ok_or_else(|| format!("names an unknown variant `{}`", row.variant))?;
         let sample = by_id.get(&row.sample_id).ok_or_else(|| format!("names an unknown sample `{}`", row.sample_id))?;
         Ok((variant, *sample))
+    }
+
+    /// The variant of that name in this run.
+    fn variant_named(&self, name: &str) -> Option<VariantKind> {
+        let given = || self.manifest.spec.predictions.keys().copied().find(|given| given.as_str() == name);
+        variant_named(name).or_else(|| given().map(VariantKind::Predicted))
     }
 
     fn compact(&mut self, row: JournalRow, variant: VariantKind, sample: usize) -> Observation {
@@ -236,7 +242,7 @@ impl RunData {
     }
 }
 
-/// The variant of that name.
+/// The variant of ragft's own of that name.
 pub fn variant_named(name: &str) -> Option<VariantKind> {
     VariantKind::ALL.into_iter().find(|variant| variant.name() == name)
 }

@@ -125,6 +125,8 @@ pub enum CostSource {
     Counted,
     /// From the others, with the prices of the spec.
     Priced,
+    /// By another system, with its answers.
+    Given,
 }
 
 impl CostSource {
@@ -134,6 +136,7 @@ impl CostSource {
             Self::Measured => "measured",
             Self::Counted => "counted",
             Self::Priced => "priced",
+            Self::Given => "given",
         }
     }
 }

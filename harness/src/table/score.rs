@@ -185,6 +185,9 @@ type OfRow<'a> = Box<dyn Fn(&Observation) -> Option<f64> + 'a>;
 fn diagnostics<'a>(data: &'a RunData, variant: VariantKind) -> Vec<(String, OfRow<'a>)> {
     let share = |is: bool| Some(f64::from(u8::from(is)));
     let mut list: Vec<(String, OfRow<'a>)> = Vec::new();
+    if variant.is_predicted() {
+        return list;
+    }
     if variant.context() == ContextSource::Retrieved {
         let id = format!("{ANN_RECALL}_at_{}", data.manifest.spec.retrieval.top_k);
         // Where lists were fused or reranked, rows carry the recall of the list of vectors themselves.

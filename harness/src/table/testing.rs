@@ -36,6 +36,7 @@ impl Fixture {
             relevant: vec![format!("doc-{id}")],
             slices: slices.iter().map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned())).collect(),
             answerable: true,
+            choices: Vec::new(),
             cluster: None,
         });
     }

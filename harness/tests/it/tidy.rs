@@ -32,7 +32,12 @@ const FENCES: &[(&str, &[&str])] = &[
     ("postgres", &["retrieval/pgvector_store.rs"]),
     ("pgvector", &["retrieval/pgvector_store.rs"]),
     ("rust_stemmers", &["retrieval/words.rs"]),
-    ("polars", &["table"]),
+    ("polars", &["table", "dataset/columnar.rs"]),
+    ("polars_arrow", &["dataset/columnar.rs"]),
+    ("polars_parquet", &["dataset/columnar.rs"]),
+    ("csv", &["dataset/rows.rs"]),
+    ("html2text", &["dataset/plain.rs"]),
+    ("pdf_extract", &["dataset/plain.rs"]),
     ("plotters", &["report/plot"]),
     ("ureq", &["export/mlflow.rs", "lm/remote", "dataset/hub"]),
 ];

@@ -10,9 +10,14 @@ use crate::table::{Stage, Tables, milliseconds};
 
 const WIDTH: f64 = 680.0;
 
+/// Variants but those whose times were taken elsewhere.
+pub(super) fn timed_here(tables: &Tables) -> impl Iterator<Item = VariantKind> {
+    tables.variants().into_iter().filter(|variant| !variant.is_predicted())
+}
+
 /// Sorted times of every variant that was timed.
 fn sorted_times(tables: &Tables) -> Vec<(VariantKind, Vec<f64>)> {
-    let times = tables.variants().into_iter().map(|variant| {
+    let times = timed_here(tables).map(|variant| {
         let mut times: Vec<f64> = milliseconds(&tables.data, variant, Stage::E2e).0.into_values().collect();
         times.sort_by(f64::total_cmp);
         (variant, times)
@@ -67,8 +72,7 @@ fn steps(times: &[f64], x: &Scale, y: &Scale) -> Vec<(f64, f64)> {
 /// Mean time of the stages, stacked.
 pub(super) fn stages(tables: &Tables) -> Option<Figure> {
     let mean = |variant, stage| tables.latency_of(variant, stage).map_or(0.0, |row| row.mean.point);
-    let variants: Vec<VariantKind> =
-        tables.variants().into_iter().filter(|variant| tables.latency_of(*variant, Stage::E2e).is_some()).collect();
+    let variants: Vec<VariantKind> = timed_here(tables).filter(|variant| tables.latency_of(*variant, Stage::E2e).is_some()).collect();
     let parts = tables.stages();
     let total = |variant: &VariantKind| parts.iter().map(|stage| mean(*variant, *stage)).sum::<f64>();
     let slowest = variants.iter().map(total).fold(0.0, f64::max);

@@ -26,7 +26,10 @@ pub(super) fn sentences(tables: &Tables, ledger: &Ledger) -> Vec<String> {
     let by_slice = [("rag", "what retrieval adds"), ("finetuned", "what fine-tuning adds")]
         .into_iter()
         .filter_map(|(variant, what)| by_slice(tables, metric, variant, what));
-    let effects = effects.chain(interaction(tables, metric));
+    let given: Vec<&str> = tables.variants().into_iter().filter(|variant| variant.is_predicted()).map(VariantKind::name).collect();
+    let is_shown = |row: &&ContrastRow| row.slice == ALL && row.metric.id == metric.id && given.contains(&row.left.as_str());
+    let others: Vec<String> = tables.contrasts.iter().filter(is_shown).map(|row| difference(tables, row)).collect();
+    let effects = effects.chain(interaction(tables, metric)).chain(others);
     ranking(tables, metric).into_iter().chain(effects).chain(by_slice).chain(time(tables)).chain(break_even(tables, ledger)).collect()
 }
 
@@ -193,13 +196,24 @@ pub(super) fn pair(left: VariantKind, right: VariantKind, outcome: BreakEven, ho
     }
 }
 
+/// What variants have in common.
+fn same_but(tables: &Tables) -> String {
+    let (given, own): (Vec<VariantKind>, Vec<VariantKind>) = tables.variants().into_iter().partition(|variant| variant.is_predicted());
+    let same = "is the same model with the same prompt template, decoding and questions; only retrieval and fine-tuning differ.";
+    if given.is_empty() {
+        return format!("Every variant {same}");
+    }
+    let names: Vec<&str> = given.into_iter().map(VariantKind::name).collect();
+    let others = format!("{} answered the same questions elsewhere and may differ in everything else.", names.join(", "));
+    if own.is_empty() { others } else { format!("Every variant answered here {same} {others}") }
+}
+
 /// How to read the report.
 pub(super) fn reading(tables: &Tables) -> Vec<String> {
     let spec = &tables.manifest().spec;
     let level = spec.measure.confidence * 100.0;
     vec![
-        "Every variant is the same model with the same prompt template, decoding and questions; only retrieval and fine-tuning differ."
-            .to_owned(),
+        same_but(tables),
         format!(
             "Figures in brackets are {level:.0}% intervals from {} resamples of whole clusters of questions.",
             format::count(spec.measure.bootstrap_resamples as f64)

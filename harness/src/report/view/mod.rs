@@ -119,11 +119,15 @@ pub(super) fn build(tables: &Tables, ledger: &Ledger, claims: &[ClaimCard], figu
     View {
         title: format!("RAG, fine-tuning, or both: {}", dataset.name),
         subtitle: format!(
-            "{} test questions, {} documents, {} training labels; a model of {} parameters{}; run “{}”",
+            "{} test questions, {} documents, {} training labels; {}{}; run “{}”",
             format::count(tables.data.samples.len() as f64),
             format::count(dataset.documents as f64),
             format::count(dataset.train as f64),
-            format::quantity(manifest.model.parameters as f64),
+            if manifest.model.is_none() {
+                "no model, only given answers".to_owned()
+            } else {
+                format!("a model of {} parameters", format::quantity(manifest.model.parameters as f64))
+            },
             device(manifest),
             manifest.spec.name,
         ),

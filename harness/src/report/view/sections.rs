@@ -87,17 +87,29 @@ fn square(tables: &Tables) -> Option<Section> {
         (VariantKind::Oracle, "base weights with the right passages: what perfect retrieval would give"),
         (VariantKind::Random, "base weights with passages drawn at random: what any passage does"),
     ];
+    let given =
+        tables.variants().into_iter().filter(|variant| variant.is_predicted()).map(|variant| (variant, "another system, by its answers"));
     let rows: Vec<Vec<Entry>> = others
         .into_iter()
         .filter(|(variant, _)| tables.variants().contains(variant))
+        .chain(given)
         .map(|(variant, what)| vec![Entry::new(variant.name()), of(variant), Entry::new(what)])
         .collect();
-    let mut grids = vec![grid];
+    let is_here =
+        |variant: &VariantKind| [VariantKind::Baseline, VariantKind::Rag, VariantKind::Finetuned, VariantKind::Hybrid].contains(variant);
+    let has_square = tables.variants().iter().any(is_here);
+    let mut grids: Vec<Grid> = has_square.then_some(grid).into_iter().collect();
     if !rows.is_empty() {
         let header = vec!["variant".to_owned(), heading(metric), "what it is".to_owned()];
-        grids.push(Grid { caption: "Beside the two factors".to_owned(), header, rows, place: Place::Both });
+        let caption = if has_square { "Beside the two factors" } else { "Scores" };
+        grids.push(Grid { caption: caption.to_owned(), header, rows, place: Place::Both });
     }
-    let text = "Two factors, each on or off: retrieval across, fine-tuning down.".to_owned();
+    let text = if has_square {
+        "Two factors, each on or off: retrieval across, fine-tuning down."
+    } else {
+        "Nothing of the experiment was run here."
+    };
+    let text = text.to_owned();
     Some(section("square", "The experiment", true, vec![text], grids))
 }
 
@@ -458,13 +470,17 @@ pub(super) fn facts(tables: &Tables) -> Vec<(String, String)> {
         ("dataset", format!("{} {}, {}, {}", dataset.name, dataset.version, dataset.licence, dataset.source)),
         (
             "model",
-            format!(
-                "{}, {}, {} parameters, window of {} tokens",
-                model.path,
-                model.architecture,
-                format::count(model.parameters as f64),
-                model.context_length
-            ),
+            if model.is_none() {
+                "none: all answers were given".to_owned()
+            } else {
+                format!(
+                    "{}, {}, {} parameters, window of {} tokens",
+                    model.path,
+                    model.architecture,
+                    format::count(model.parameters as f64),
+                    model.context_length
+                )
+            },
         ),
         (
             "machine",
