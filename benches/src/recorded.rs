@@ -9,7 +9,7 @@ use ragft::finetune::TrainingRow;
 use ragft::rng::Rng;
 use ragft::score::score_answer;
 use ragft::spec::{ContextSource, VariantKind};
-use ragft::store::row::{HitRow, JournalRow, Phase, SCHEMA_VERSION, StageNs};
+use ragft::store::row::{HitRow, JournalRow, Phase, QueryResources, SCHEMA_VERSION, StageNs};
 use ragft::store::{RunFolder, write_jsonl};
 use tempfile::TempDir;
 
@@ -117,6 +117,7 @@ fn answered(run_id: &str, variant: VariantKind, answer: &str, sample: &Sample, r
         e2e_ns: 0,
         flops: 1e9,
         error: None,
+        resources: QueryResources::default(),
     }
 }
 

@@ -193,11 +193,11 @@ pub(super) fn of_pair(
     left: VariantKind,
     right: VariantKind,
     metric: &Metric,
-) -> Option<Estimate> {
+) -> Option<Comparison> {
     let terms = [(left, 1.0), (right, -1.0)];
     let values = slice.values(&combine(scores, metric, &terms)?);
     let comparison = slice.resampler.compare(&[values], Values::Scores).pop()??;
-    Some(with_training(data, scores, metric, &terms, slice, comparison).difference)
+    Some(with_training(data, scores, metric, &terms, slice, comparison))
 }
 
 /// With the spread between trainings, where there are several.

@@ -6,7 +6,7 @@ use polars::prelude::{Column, CsvWriter, DataFrame, NamedFrom as _, ParquetWrite
 
 use super::column as name;
 use super::input::{CompactHit, Observation, RunData};
-use super::{ClaimRow, ContrastRow, CostRow, LadderRow, LatencyRow, QualityRow, TableError};
+use super::{ClaimRow, ContrastRow, CostRow, DecisionRow, LadderRow, LatencyRow, QualityRow, ServerStats, TableError};
 use crate::store::row::Phase;
 use crate::store::write_atomic;
 
@@ -134,9 +134,58 @@ pub(super) fn latency(rows: &[LatencyRow]) -> DataFrame {
         name::P50 => row.p50.point,
         name::P50_CI_LOW => row.p50.ci_low,
         name::P50_CI_HIGH => row.p50.ci_high,
-        name::P90 => row.p90,
-        name::P95 => row.p95,
-        name::P99 => row.p99,
+        name::P90 => row.p90.map(|tail| tail.point),
+        name::P95 => row.p95.map(|tail| tail.point),
+        name::P99 => row.p99.map(|tail| tail.point),
+        name::P90_CI_LOW => row.p90.map(|tail| tail.ci_low),
+        name::P90_CI_HIGH => row.p90.map(|tail| tail.ci_high),
+        name::P95_CI_LOW => row.p95.map(|tail| tail.ci_low),
+        name::P95_CI_HIGH => row.p95.map(|tail| tail.ci_high),
+        name::P99_CI_LOW => row.p99.map(|tail| tail.ci_low),
+        name::P99_CI_HIGH => row.p99.map(|tail| tail.ci_high),
+    })
+}
+
+pub(super) fn server(rows: &[ServerStats]) -> DataFrame {
+    frame!(rows, row => {
+        name::VARIANT => row.variant.name(),
+        name::UNIT => "ms",
+        name::N => row.n as u64,
+        name::N_FAILED => row.n_failed as u64,
+        name::RATE => row.rate,
+        name::LOAD => row.load,
+        name::IS_SATURATED => row.is_saturated(),
+        name::WAIT => row.wait,
+        name::P50 => row.p50.point,
+        name::P50_CI_LOW => row.p50.ci_low,
+        name::P50_CI_HIGH => row.p50.ci_high,
+        name::P90 => row.tails[0].map(|tail| tail.point),
+        name::P90_CI_LOW => row.tails[0].map(|tail| tail.ci_low),
+        name::P90_CI_HIGH => row.tails[0].map(|tail| tail.ci_high),
+        name::P95 => row.tails[1].map(|tail| tail.point),
+        name::P95_CI_LOW => row.tails[1].map(|tail| tail.ci_low),
+        name::P95_CI_HIGH => row.tails[1].map(|tail| tail.ci_high),
+        name::P99 => row.tails[2].map(|tail| tail.point),
+        name::P99_CI_LOW => row.tails[2].map(|tail| tail.ci_low),
+        name::P99_CI_HIGH => row.tails[2].map(|tail| tail.ci_high),
+        name::FIRST_TOKEN_P99 => row.first_token_p99,
+    })
+}
+
+pub(super) fn decision(rows: &[DecisionRow]) -> DataFrame {
+    frame!(rows, row => {
+        name::VARIANT => row.variant.name(),
+        name::METRIC => row.metric.as_str(),
+        name::POINT => row.score,
+        name::STANDING => row.standing,
+        name::DIFFERENCE => row.difference.map(|difference| difference.point),
+        name::CI_LOW => row.difference.map(|difference| difference.ci_low),
+        name::CI_HIGH => row.difference.map(|difference| difference.ci_high),
+        name::P_WITHIN => row.p_within,
+        name::P_BELOW => row.p_below,
+        name::TOTAL => row.total,
+        name::UNIT => row.unit.as_str(),
+        name::IS_PICK => row.is_pick,
     })
 }
 
@@ -192,6 +241,8 @@ pub(super) fn predictions(data: &RunData) -> DataFrame {
         name::E2E_NS => row.e2e_ns,
         name::FLOPS => row.flops,
         name::ERROR => row.error.as_deref(),
+        name::CPU_NS => row.resources.cpu_ns,
+        name::ENERGY_UJ => row.resources.energy_uj,
     });
     let mut metrics: Vec<(u32, &String)> = data.metric_ids.all().iter().enumerate().map(|(number, id)| (number as u32, id)).collect();
     metrics.sort_by_key(|(_, id)| *id);

@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use super::TableError;
 use crate::dataset::Sample;
 use crate::finetune::TrainingRow;
+use crate::retrieval::Chunk;
 use crate::spec::VariantKind;
 use crate::store::manifest::Manifest;
-use crate::store::row::{AuditRow, HitRow, JournalRow, Phase, SCHEMA_VERSION, StageNs};
+use crate::store::row::{AuditRow, HitRow, JournalRow, Phase, QueryResources, SCHEMA_VERSION, ServerRow, StageNs};
 use crate::store::{RunFolder, StoreError};
 
 /// Distinct strings by number, in the order they were first seen.
@@ -89,6 +90,7 @@ pub struct Observation {
     pub e2e_ns: u64,
     pub flops: f64,
     pub error: Option<Box<str>>,
+    pub resources: QueryResources,
 }
 
 impl Observation {
@@ -116,6 +118,8 @@ pub struct RunData {
     pub training: Vec<TrainingRow>,
     /// `audit.jsonl`; empty if nothing was audited.
     pub audit: Vec<AuditRow>,
+    /// `server.jsonl`; empty if that scenario was left out.
+    pub server: Vec<ServerRow>,
     /// Metric ids by number.
     pub metric_ids: Names,
     /// Document, chunk and finish-reason names by number.
@@ -127,14 +131,15 @@ pub struct RunData {
 impl RunData {
     /// Reads a run folder.
     pub fn read(run: &Path) -> Result<Self, TableError> {
-        let folder = RunFolder::open(run)?;
+        let folder = RunFolder::open_with_answers(run)?;
         let manifest = folder.read_manifest()?;
         let mut notes = Vec::new();
         let samples = read_lines(&folder.samples(), &mut notes)?;
-        let training = if folder.training().exists() { read_lines(&folder.training(), &mut notes)? } else { Vec::new() };
-        let audit = if folder.audit().exists() { read_lines(&folder.audit(), &mut notes)? } else { Vec::new() };
-        let mut data =
-            Self { manifest, samples, rows: Vec::new(), training, audit, metric_ids: Names::default(), ids: Names::default(), notes };
+        let training = read_optional(&folder.training(), &mut notes)?;
+        let audit = read_optional(&folder.audit(), &mut notes)?;
+        let server = read_optional(&folder.server(), &mut notes)?;
+        let (metric_ids, ids) = (Names::default(), Names::default());
+        let mut data = Self { manifest, samples, rows: Vec::new(), training, audit, server, metric_ids, ids, notes };
         data.read_journal(&folder.journal())?;
         Ok(data)
     }
@@ -189,6 +194,7 @@ impl RunData {
             e2e_ns: row.e2e_ns,
             flops: row.flops,
             error: row.error.map(String::into_boxed_str),
+            resources: row.resources,
         }
     }
 
@@ -236,9 +242,28 @@ impl RunData {
     }
 }
 
+/// The passages of a run with these ids; empty where the run has none.
+pub fn read_passages(run: &Path, ids: &BTreeSet<&str>) -> Result<BTreeMap<String, Chunk>, TableError> {
+    let path = RunFolder::at(run).passages();
+    let mut found = BTreeMap::new();
+    if path.exists() && !ids.is_empty() {
+        for_each_line(&path, &mut Vec::new(), |_, chunk: Chunk| {
+            if ids.contains(chunk.id.as_str()) {
+                found.insert(chunk.id.clone(), chunk);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
 /// The variant of that name.
 pub fn variant_named(name: &str) -> Option<VariantKind> {
     VariantKind::ALL.into_iter().find(|variant| variant.name() == name)
+}
+
+fn read_optional<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String>) -> Result<Vec<T>, TableError> {
+    if path.exists() { read_lines(path, notes) } else { Ok(Vec::new()) }
 }
 
 fn read_lines<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String>) -> Result<Vec<T>, TableError> {

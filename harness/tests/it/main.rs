@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod gate;
+mod page;
 mod plan;
 mod quickstart;
 mod sandbox;
