@@ -350,7 +350,7 @@ impl Entry<'_> {
         let told = |of: fn(&crate::table::Observation) -> Option<u64>, unit: f64| {
             self.tables.mean_per_timed_query(self.variant, |row| of(row).map(|value| value as f64 / unit))
         };
-        let (cpu, joules) = (told(|row| row.resources.cpu_ns, 1e9), told(|row| row.resources.energy_uj, 1e6));
+        let (cpu, joules) = (told(|row| row.times().resources.cpu_ns, 1e9), told(|row| row.times().resources.energy_uj, 1e6));
         if let Some(seconds) = cpu {
             self.measured(phase, TOTAL_CPU_SECONDS, seconds);
         }

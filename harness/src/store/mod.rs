@@ -232,10 +232,15 @@ fn earlier_manifest(text: &str) -> Option<manifest::Manifest> {
 
 /// Replaces a file whole: a reader sees the old bytes or the new ones, whatever happens in between.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    write_atomic_by(path, |mut file| file.write_all(bytes).map_err(StoreError::io("write", path)))
+}
+
+/// The same for what is not in memory at once: `write` is given the new file.
+pub fn write_atomic_by<E: From<StoreError>>(path: &Path, write: impl FnOnce(&fs::File) -> Result<(), E>) -> Result<(), E> {
     let folder = path.parent().expect("a file stands in a folder");
     fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
-    let mut file = new_file_in(folder).map_err(StoreError::io("write", path))?;
-    file.write_all(bytes).map_err(StoreError::io("write", path))?;
+    let file = new_file_in(folder).map_err(StoreError::io("write", path))?;
+    write(file.as_file())?;
     file.as_file().sync_all().map_err(StoreError::io("write", path))?;
     file.persist(path).map_err(|error| StoreError::io("replace", path)(error.error))?;
     Ok(())

@@ -157,10 +157,18 @@ pub(super) struct Found {
 pub(super) fn of_slice(data: &RunData, scores: &Scores, slice: &Slice) -> Vec<Found> {
     let declared = declared(&data.variants());
     let metrics = || scores.metrics.iter().filter(|metric| metric.kind != Kind::Diagnostic);
-    let cells: Vec<(usize, &Metric, Column)> = (0..declared.len())
-        .flat_map(|place| metrics().map(move |metric| (place, metric)))
-        .filter_map(|(place, metric)| Some((place, metric, combine(scores, metric, &declared[place].terms)?)))
-        .collect();
+    let wanted: Vec<(usize, &Metric)> = (0..declared.len()).flat_map(|place| metrics().map(move |metric| (place, metric))).collect();
+    let mut found = Vec::new();
+    for some in wanted.chunks(slice.columns_at_a_time()) {
+        found.extend(compare_some(data, scores, slice, &declared, some));
+    }
+    found
+}
+
+/// The same for some of the differences and metrics.
+fn compare_some(data: &RunData, scores: &Scores, slice: &Slice, declared: &[Declared], wanted: &[(usize, &Metric)]) -> Vec<Found> {
+    let cells: Vec<(usize, &Metric, Column)> =
+        wanted.iter().filter_map(|(place, metric)| Some((*place, *metric, combine(scores, metric, &declared[*place].terms)?))).collect();
     let values: Vec<Vec<Option<f64>>> = cells.iter().map(|(_, _, column)| slice.values(column)).collect();
     let mut found = Vec::new();
     for ((place, metric, column), comparison) in cells.iter().zip(slice.resampler.compare(&values, Values::Scores)) {

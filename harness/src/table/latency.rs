@@ -47,14 +47,15 @@ impl Stage {
 
     /// Nanoseconds of this stage in a row.
     pub fn of(self, row: &Observation) -> u64 {
+        let times = row.times();
         match self {
-            Self::Embed => row.stage_ns.embed,
-            Self::Search => row.stage_ns.search,
-            Self::Prompt => row.stage_ns.prompt,
-            Self::Prefill => row.stage_ns.prefill,
-            Self::Decode => row.stage_ns.decode,
-            Self::Ttft => row.ttft_ns,
-            Self::E2e => row.e2e_ns,
+            Self::Embed => times.stage_ns.embed,
+            Self::Search => times.stage_ns.search,
+            Self::Prompt => times.stage_ns.prompt,
+            Self::Prefill => times.stage_ns.prefill,
+            Self::Decode => times.stage_ns.decode,
+            Self::Ttft => times.ttft_ns,
+            Self::E2e => times.e2e_ns,
         }
     }
 }

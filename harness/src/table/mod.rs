@@ -359,8 +359,8 @@ fn note_missing_answers(data: &mut RunData) {
 pub fn write_tables(run: &Path) -> Result<Tables, TableError> {
     let tables = read(run)?;
     let folder = run.join(FOLDER);
-    frame::write(&folder, "predictions", Form::Parquet, frame::predictions(&tables.data))?;
-    frame::write(&folder, "hits", Form::Parquet, frame::hits(&tables.data))?;
+    frame::write_rows(&folder, "predictions", &tables.data, frame::predictions)?;
+    frame::write_rows(&folder, "hits", &tables.data, frame::hits)?;
     frame::write(&folder, "training", Form::Parquet, frame::training(&tables.data))?;
     frame::write(&folder, "quality", Form::ParquetAndCsv, frame::quality(&tables.quality))?;
     frame::write(&folder, "contrasts", Form::ParquetAndCsv, frame::contrasts(&tables.contrasts))?;
