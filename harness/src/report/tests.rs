@@ -159,6 +159,54 @@ fn no_winner_is_named_without_a_verdict() {
     assert!(view.caveats.iter().any(|caveat| caveat.contains("few test questions (20)")), "{:?}", view.caveats);
 }
 
+/// So many questions; a variant is right on those below its number, and takes its milliseconds for each.
+fn priced(n: usize, variants: &[(VariantKind, usize, f64)]) -> Fixture {
+    let mut run = Fixture::empty();
+    for index in 0..n {
+        let id = format!("q{index:04}");
+        run.sample(&id, &[]);
+        for (variant, right, milliseconds) in variants {
+            run.answer(*variant, 1, &id, f64::from(u8::from(index < *right)));
+            run.timing(*variant, &id, 0.5, milliseconds * (1.0 + 0.01 * (index % 3) as f64));
+        }
+    }
+    run
+}
+
+#[test]
+fn the_recommendation_says_inconclusive_when_it_is_and_how_many_questions_would_tell() {
+    let view = view_of(&priced(60, &[(Rag, 44, 10.0), (Finetuned, 46, 10.0)]).tables());
+    let said = &view.recommendation;
+    assert_eq!(said.lead, "Inconclusive: these questions do not tell whether rag would do, which would cost less.");
+    assert!(said.rest.starts_with("rag is -3.3 points from finetuned (") && said.rest.contains(" questions would tell."), "{}", said.rest);
+    assert!(said.rest.contains("Until that is known, finetuned is what is shown to be good enough."), "{}", said.rest);
+}
+
+#[test]
+fn the_recommendation_names_its_reasons_and_what_would_change_it() {
+    let clear = priced(2000, &[(Baseline, 300, 5.0), (Rag, 1500, 20.0), (Finetuned, 1480, 5.0)]);
+    let said = view_of(&clear.tables()).recommendation;
+    assert_eq!(said.lead, "Take rag.");
+    for part in [
+        "It has the best exact match, 75.0 % (",
+        "Baseline is shown to fall short of that by more than 3.0 points.",
+        "Over 12 months with 100,000 queries and 1 changed document a month it costs ",
+        "finetuned would do too, for ",
+        "That changes: beyond ",
+        "queries a month finetuned is cheaper",
+        "Every tuned variant was trained once",
+    ] {
+        assert!(said.rest.contains(part), "{part} is not in: {}", said.rest);
+    }
+    let folder = report_of(&clear);
+    assert!(read(&folder, "report.md").contains("**Take rag.** It has the best exact match"));
+    assert!(
+        read(&folder, "tables/decision.csv").lines().any(|line| line.starts_with("rag,exact_match,0.75,best,") && line.ends_with("true"))
+    );
+    let only = view_of(&priced(30, &[(Rag, 20, 10.0), (VariantKind::Oracle, 30, 10.0)]).tables()).recommendation;
+    assert!(only.lead.starts_with("No recommendation"), "{only:?}");
+}
+
 #[test]
 fn a_slice_name_with_many_values_stays_out_of_words_and_differences() {
     let mut run = Fixture::empty();

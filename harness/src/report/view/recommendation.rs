@@ -51,6 +51,11 @@ fn list(names: &[&str]) -> String {
     }
 }
 
+/// `1 changed document`, `12 changed documents`.
+fn changed_documents(number: f64) -> String {
+    format!("{} changed document{}", format::quantity(number), if number == 1.0 { "" } else { "s" })
+}
+
 struct Words<'a> {
     tables: &'a Tables,
     ledger: &'a Ledger,
@@ -153,10 +158,10 @@ impl Words<'_> {
         };
         let usage = self.usage();
         let mut parts = vec![format!(
-            "Over {} months with {} queries and {} document updates a month it costs {}.",
+            "Over {} months with {} queries and {} a month it costs {}.",
             format::significant(usage.months, 2),
             format::large(usage.queries_per_month),
-            format::quantity(usage.updates_per_month),
+            changed_documents(usage.updates_per_month),
             self.amount(total)
         )];
         for other in self.equals() {
@@ -236,7 +241,7 @@ impl Words<'_> {
         }
         if let (Some(own_update), Some(their_update)) = (own_update, their_update) {
             let of = |line: Line, update: f64| Line { setup: line.total(queries), query: update };
-            found.extend(words(of(own, own_update).against(of(theirs, their_update)), name, "document updates", usage.months));
+            found.extend(words(of(own, own_update).against(of(theirs, their_update)), name, "changed documents", usage.months));
         }
         found
     }
