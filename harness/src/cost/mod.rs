@@ -1,8 +1,9 @@
 //! What each variant costs: once (set-up), per question, and per changed document; in tokens, operations, seconds and money.
 //!
-//! A pure function of the tables. [`decision`] asks who is good enough and which of them costs least. Set-up of retrieval is the index build, of fine-tuning the labels and the training; a hybrid pays both.
+//! A pure function of the tables. Set-up of retrieval is the index build, of fine-tuning the labels and the training; a hybrid pays both.
 //! Updating one document costs retrieval the mean share of the index build, and fine-tuning a whole new training (labels for the new fact
-//! not included). What was not measured has no row, and then there is no total either.
+//! not included). What was not measured has no row, and then there is no total either. [`Decision`] asks who is good enough and which of
+//! them costs least.
 
 mod break_even;
 mod decision;

@@ -119,6 +119,11 @@ impl ClusterModel {
         Self { laws: [law(whole as usize), law(whole as usize + 1)], larger }
     }
 
+    /// Mean questions per cluster.
+    fn size(&self) -> f64 {
+        (self.laws[0].len() / 2) as f64 + self.larger
+    }
+
     /// Whether sign flips of so many clusters would find the difference: their sum, in steps of two, against the normal law that its signs
     /// have when squares and fourth powers of the sums are what they are.
     fn finds(&self, clusters: usize, critical: f64, rng: &mut Rng) -> bool {
@@ -231,14 +236,14 @@ impl Assumptions {
         if self.cluster_size <= 1.0 + 1e-9 {
             return mcnemar_power(questions.round() as usize, effect, self.discordance, self.alpha);
         }
-        let clusters = (questions / self.cluster_size).round() as usize;
+        let model = ClusterModel::new(self.cluster_size, effect, self.discordance, self.correlation);
+        let clusters = (questions / model.size()).round() as usize;
         let critical = normal_quantile(1.0 - self.alpha / 2.0);
         if clusters > MANY_CLUSTERS {
             let variance = (self.discordance - effect * effect).max(0.0) * self.design_effect() / questions;
             let flipped = variance + effect * effect / clusters as f64;
             return normal_cdf((effect - 1.0 / questions - critical * flipped.sqrt()) / variance.sqrt().max(f64::MIN_POSITIVE));
         }
-        let model = ClusterModel::new(self.cluster_size, effect, self.discordance, self.correlation);
         let found = |number: u64| model.finds(clusters, critical, &mut Rng::indexed(1, "planned clusters", number));
         (0..SIMULATIONS).into_par_iter().filter(|number| found(*number)).count() as f64 / SIMULATIONS as f64
     }

@@ -1,5 +1,7 @@
 //! What intervals, tests and planner promise, kept over simulated questions: coverage, false alarms, power.
 
+use rayon::prelude::*;
+
 use super::*;
 use crate::rng::Rng;
 
@@ -129,10 +131,24 @@ fn power_is_what_the_planner_says() {
     assert!((found - 0.8).abs() <= 0.02, "{found} with {n}");
 }
 
-/// The test that is really made, over clusters of few and many questions, with and without what they share, equal and unequal.
+/// Sums of clusters of these sizes, with outcomes as [`differences`] draws them.
+fn cluster_sums(rng: &mut Rng, sizes: &[usize], effect: f64, discordance: f64, share: f64) -> Vec<f64> {
+    let outcome = |rng: &mut Rng| {
+        let at = rng.uniform();
+        if at < f64::midpoint(discordance, effect) { 1.0 } else { -f64::from(u8::from(at < discordance)) }
+    };
+    let of = |size: &usize| {
+        let common = outcome(rng);
+        (0..*size).map(|_| if rng.chance(share) { common } else { outcome(rng) }).sum()
+    };
+    sizes.iter().map(of).collect()
+}
+
+/// The test that is really made, over few and many clusters, with and without what their questions share, of equal and unequal sizes.
 #[test]
 fn power_under_clustering_is_what_the_planner_says() {
-    let mut worst = 0.0f64;
+    const SIMULATIONS: u64 = 8000;
+    let mut worst = (0.0f64, String::new());
     for (clusters, sizes) in [(16, vec![4]), (20, vec![8]), (40, vec![4]), (60, vec![1, 2, 3, 4]), (80, vec![4]), (150, vec![2])] {
         let sizes: Vec<usize> = (0..clusters).map(|cluster| sizes[cluster % sizes.len()]).collect();
         let n: usize = sizes.iter().sum();
@@ -144,17 +160,20 @@ fn power_under_clustering_is_what_the_planner_says() {
                 if effect > 0.9 * discordance {
                     continue;
                 }
-                let found = share("clustered power", 2500, |rng| {
-                    let (names, values) = differences(rng, &sizes, effect, discordance, correlation.sqrt());
-                    let resampler = Resampler::new(names.iter().map(String::as_str), 7, 1, 0.95);
-                    let sums = resampler.mean_sums(&values);
-                    sign_flip_exact(&sums.numerators).expect("sums are whole numbers") <= 0.05
-                });
+                let is_found = |number: &u64| {
+                    let mut rng = Rng::indexed(11, "clustered power", *number);
+                    let sums = cluster_sums(&mut rng, &sizes, effect, discordance, f64::sqrt(correlation));
+                    sign_flip_exact(&sums).expect("sums are whole numbers") <= 0.05
+                };
+                let found = (0..SIMULATIONS).into_par_iter().filter(is_found).count() as f64 / SIMULATIONS as f64;
                 let planned = assumed.chance(n as f64, effect);
-                worst = worst.max((found - planned).abs());
-                assert!((found - planned).abs() <= 0.03, "{sizes:?} {discordance} {correlation} {effect}: {found} against {planned}");
+                eprintln!("{clusters} clusters, {n} questions, {discordance} {correlation} {effect:.3}: {found:.3} {planned:.3}");
+                if (found - planned).abs() > worst.0 {
+                    worst =
+                        ((found - planned).abs(), format!("{clusters} clusters, {n} questions, {discordance}, {correlation}, {effect}"));
+                }
             }
         }
     }
-    assert!(worst <= 0.03, "{worst}");
+    assert!(worst.0 <= 0.02, "{worst:?}");
 }
