@@ -98,7 +98,7 @@ pub fn run(bench: &Bench, counts: &BTreeMap<(String, String), usize>, listener: 
     let mut rows = Vec::new();
     for &variant in &spec.variants {
         for warm in stream.iter().take(spec.measure.warmup) {
-            answer(bench, variant, warm, counts);
+            let _ = answer(bench, variant, warm, counts);
         }
         let mut clock = WallClock(Stopwatch::start());
         let served = serve(&mut clock, &stream, |arrival| {

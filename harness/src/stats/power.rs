@@ -11,6 +11,7 @@ use statrs::distribution::{Binomial, Discrete as _, DiscreteCDF as _};
 
 use super::distribution::{normal_cdf, normal_quantile, student_quantile};
 use super::mcnemar::mcnemar_mid;
+use super::permutation::sign_flip_exact;
 use crate::rng::Rng;
 
 /// The smallest true difference that a two-sided test at `alpha` finds with chance `power`, for an estimate with this standard error.
@@ -99,6 +100,9 @@ const MANY_CLUSTERS: usize = 1500;
 /// Simulated sets of clusters: the standard error of a power is at most half a point.
 const SIMULATIONS: u64 = 10_000;
 
+/// Additions that the exact test of a simulated set of clusters may take.
+const QUICK: f64 = 20_000.0;
+
 /// Clusters of questions with alike outcomes: a question takes its cluster's outcome with chance `share`, else one of its own.
 struct ClusterModel {
     /// Chances that a cluster's sum is at most `index - size`, for the two whole sizes around the mean one.
@@ -124,25 +128,27 @@ impl ClusterModel {
         (self.laws[0].len() / 2) as f64 + self.larger
     }
 
-    /// Whether sign flips of so many clusters would find the difference: their sum, in steps of two, against the normal law that its signs
-    /// have when squares and fourth powers of the sums are what they are.
-    fn finds(&self, clusters: usize, critical: f64, rng: &mut Rng) -> bool {
-        let (mut sum, mut squares, mut fourths) = (0.0, 0.0, 0.0);
+    /// Whether sign flips of so many clusters would find the difference at `alpha`. The test itself where it is quick; else its normal law,
+    /// given squares and fourth powers of the sums, for a sum that moves in steps of two.
+    fn finds(&self, clusters: usize, alpha: f64, rng: &mut Rng) -> bool {
+        let mut sums = Vec::new();
         for _ in 0..clusters {
             let law = &self.laws[usize::from(self.larger > 0.0 && rng.chance(self.larger))];
             let at = rng.uniform();
             let place = law.iter().position(|chance| at < *chance).unwrap_or(law.len() - 1);
-            let value = place as f64 - (law.len() / 2) as f64;
-            sum += value;
-            squares += value * value;
-            fourths += value.powi(4);
+            let sum = place as f64 - (law.len() / 2) as f64;
+            if sum != 0.0 {
+                sums.push(sum);
+            }
         }
-        if squares == 0.0 {
-            return false;
+        let moment = |power: i32| sums.iter().map(|sum| sum.abs().powi(power)).sum::<f64>();
+        if moment(1) * sums.len() as f64 <= QUICK {
+            return sign_flip_exact(&sums).is_some_and(|p| p <= alpha);
         }
-        let kurtosis = -2.0 * fourths / (squares * squares);
-        let critical = critical + (critical.powi(3) - 3.0 * critical) * kurtosis / 24.0;
-        (f64::abs(sum) - 1.0) / squares.sqrt() >= critical
+        let squares = moment(2);
+        let (normal, kurtosis) = (normal_quantile(1.0 - alpha / 2.0), -2.0 * moment(4) / (squares * squares));
+        let critical = normal + (normal.powi(3) - 3.0 * normal) * kurtosis / 24.0;
+        (sums.iter().sum::<f64>().abs() - 1.0) / squares.sqrt() >= critical
     }
 }
 
@@ -238,13 +244,13 @@ impl Assumptions {
         }
         let model = ClusterModel::new(self.cluster_size, effect, self.discordance, self.correlation);
         let clusters = (questions / model.size()).round() as usize;
-        let critical = normal_quantile(1.0 - self.alpha / 2.0);
         if clusters > MANY_CLUSTERS {
+            let critical = normal_quantile(1.0 - self.alpha / 2.0);
             let variance = (self.discordance - effect * effect).max(0.0) * self.design_effect() / questions;
             let flipped = variance + effect * effect / clusters as f64;
             return normal_cdf((effect - 1.0 / questions - critical * flipped.sqrt()) / variance.sqrt().max(f64::MIN_POSITIVE));
         }
-        let found = |number: u64| model.finds(clusters, critical, &mut Rng::indexed(1, "planned clusters", number));
+        let found = |number: u64| model.finds(clusters, self.alpha, &mut Rng::indexed(1, "planned clusters", number));
         (0..SIMULATIONS).into_par_iter().filter(|number| found(*number)).count() as f64 / SIMULATIONS as f64
     }
 

@@ -139,7 +139,7 @@ fn cluster_sums(rng: &mut Rng, sizes: &[usize], effect: f64, discordance: f64, s
     };
     let of = |size: &usize| {
         let common = outcome(rng);
-        (0..*size).map(|_| if rng.chance(share) { common } else { outcome(rng) }).sum()
+        (0..*size).map(|_| if rng.chance(share) { common } else { outcome(rng) }).sum::<f64>()
     };
     sizes.iter().map(of).collect()
 }
