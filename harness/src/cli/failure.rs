@@ -90,7 +90,9 @@ impl From<RunError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::NotEmpty { .. } | StoreError::NotARun { .. } | StoreError::Malformed { .. } => Self::request(&error),
+            StoreError::NotEmpty { .. } | StoreError::NotARun { .. } | StoreError::Incomplete { .. } | StoreError::Malformed { .. } => {
+                Self::request(&error)
+            }
             StoreError::Locked { .. } | StoreError::Io { .. } => Self::runtime(&error),
         }
     }

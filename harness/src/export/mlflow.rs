@@ -10,6 +10,7 @@ use super::ExportError;
 use super::source::{Names, Source};
 use crate::cost::Ledger;
 use crate::spec::VariantKind;
+use crate::stats::Estimate;
 use crate::store::RunFolder;
 use crate::table::ALL;
 
@@ -157,7 +158,8 @@ fn figures(source: &Source, ledger: &Ledger, variant: VariantKind, timestamp: i6
     }
     for row in source.tables.latency.iter().filter(|row| row.variant == variant) {
         let stage = row.stage.name();
-        let percentiles = [("p50", Some(row.p50.point)), ("p90", row.p90), ("p95", row.p95), ("p99", row.p99)];
+        let point = |estimate: Option<Estimate>| estimate.map(|estimate| estimate.point);
+        let percentiles = [("p50", Some(row.p50.point)), ("p90", point(row.p90)), ("p95", point(row.p95)), ("p99", point(row.p99))];
         add(&[&format!("{stage}_mean_ms")], row.mean.point, 0);
         for (name, value) in percentiles.into_iter().filter_map(|(name, value)| Some((name, value?))) {
             add(&[&format!("{stage}_{name}_ms")], value, 0);

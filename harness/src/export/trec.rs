@@ -44,7 +44,7 @@ fn run(source: &Source, variant: VariantKind) -> String {
     let mut text = String::new();
     for answers in source.answers(variant) {
         let (mut seen, mut last) = (Vec::new(), f32::INFINITY);
-        for hit in &answers.rows[0].hits {
+        for hit in answers.rows[0].hits.iter() {
             if seen.contains(&hit.document) {
                 continue;
             }

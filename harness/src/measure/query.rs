@@ -7,7 +7,7 @@ use crate::lm::{FinishReason, Generation};
 use crate::retrieval::{Chunk, Retrieved};
 use crate::score;
 use crate::spec::{ContextSource, VariantKind};
-use crate::store::row::{HitRow, JournalRow, Phase, SCHEMA_VERSION, StageNs};
+use crate::store::row::{HitRow, JournalRow, Phase, QueryResources, SCHEMA_VERSION, StageNs};
 use crate::variant::prompt::{FittedPrompt, Passage, PromptError, PromptTemplate};
 
 /// A passage chosen for a question.
@@ -104,6 +104,7 @@ impl RowContext<'_> {
             e2e_ns: 0,
             flops: 0.0,
             error: Some(error),
+            resources: QueryResources::default(),
         }
     }
 

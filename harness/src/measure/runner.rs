@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::accuracy::{AnswerCache, Prompts};
 use super::bench::Bench;
+use super::contention::Contention;
+use super::energy::EnergyMeter;
 use super::events::{Listener, RunEvent};
 use super::hash::result_hash;
 use super::plan::{PlanError, RunPlan, adapter_name};
 use super::training::{self, Adapters};
-use super::{accuracy, audit, calibration, counters, latency, noise, predicted};
+use super::{accuracy, audit, calibration, counters, latency, noise, offline, predicted, server};
 use crate::clock::Stopwatch;
 use crate::diagnostic::{Blame, Hint};
 use crate::finetune::{TrainingError, TunedWeights};
@@ -119,8 +121,10 @@ pub struct RunRequest<'a> {
 
 /// Times a phase and adds it to the manifest.
 fn phase<T>(manifest: &mut Manifest, name: &str, work: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
-    let (watch, cpu) = (Stopwatch::start(), counters::cpu_seconds());
+    let meter = EnergyMeter::of_machine();
+    let (watch, cpu, energy) = (Stopwatch::start(), counters::cpu_seconds(), meter.read());
     let result = work();
+    let energy_joules = energy.and_then(|before| meter.joules_since(&before));
     let (seconds, cpu_seconds) = (watch.elapsed().as_secs_f64(), counters::cpu_seconds() - cpu);
     let peak_memory_bytes = counters::peak_memory_bytes();
     match manifest.phases.iter_mut().find(|record| record.name == name) {
@@ -128,9 +132,12 @@ fn phase<T>(manifest: &mut Manifest, name: &str, work: impl FnOnce() -> Result<T
             record.seconds += seconds;
             record.cpu_seconds += cpu_seconds;
             record.peak_memory_bytes = record.peak_memory_bytes.max(peak_memory_bytes);
+            // A stretch that was not measured leaves no sum.
+            record.energy_joules = record.energy_joules.zip(energy_joules).map(|(before, now)| before + now);
         }
         None => {
-            manifest.phases.push(PhaseRecord { name: name.to_owned(), seconds, cpu_seconds, peak_memory_bytes, overhead_seconds: None });
+            let name = name.to_owned();
+            manifest.phases.push(PhaseRecord { name, seconds, cpu_seconds, peak_memory_bytes, energy_joules, overhead_seconds: None });
         }
     }
     result
@@ -283,18 +290,33 @@ fn measure(
     }
 
     if plan.spec.measure.latency_samples > 0 {
-        let calibration = phase(manifest, "latency", || {
+        let surroundings = phase(manifest, "latency", || {
             let done = rows.iter().filter(|row| row.phase == Phase::Latency);
             let done: BTreeSet<_> = done.map(|row| (row.variant.clone(), row.sample_id.clone(), row.repeat)).collect();
             let counts = latency::replay_counts(rows, plan.spec.seeds[0]);
             let before = calibration::rounds();
+            let contention = Contention::start();
             let timed = latency::run(&bench, &counts, &done, journal, listener)?;
-            let is_timed = !timed.is_empty();
-            rows.extend(timed);
-            Ok(is_timed.then(|| calibration::record(before, calibration::rounds())))
+            let is_timed = !timed.rows.is_empty();
+            rows.extend(timed.rows);
+            let contention = contention.record();
+            Ok(is_timed.then(|| (calibration::record(before, calibration::rounds()), contention, timed.warmup)))
         })?;
-        // A run that had nothing left to time keeps the figure of when it was timed.
-        manifest.calibration = calibration.or(manifest.calibration.take());
+        // A run that had nothing left to time keeps the figures of when it was timed.
+        if let Some((calibration, contention, warmup)) = surroundings {
+            (manifest.calibration, manifest.contention, manifest.warmup) = (Some(calibration), contention, warmup);
+        }
+        folder.write_manifest(manifest)?;
+    }
+
+    if plan.spec.measure.server.rate > 0.0 && !folder.server().is_file() {
+        let served = phase(manifest, "server", || server::run(&bench, &latency::replay_counts(rows, plan.spec.seeds[0]), listener))?;
+        write_jsonl(&folder.server(), &served)?;
+        folder.write_manifest(manifest)?;
+    }
+
+    if plan.spec.measure.offline.questions > 0 && manifest.offline.is_empty() {
+        manifest.offline = phase(manifest, "offline", || offline::run(&bench, listener))?;
     }
     Ok(Reached::End)
 }
@@ -377,6 +399,9 @@ fn new_manifest(request: &RunRequest) -> Manifest {
         training: Vec::new(),
         noise: Vec::new(),
         calibration: None,
+        contention: None,
+        warmup: Vec::new(),
+        offline: Vec::new(),
         phases: Vec::new(),
         caveats: caveats(plan),
         shard: plan.share.as_ref().map(|share| share.shard),

@@ -143,9 +143,23 @@ fn check_measure(spec: &RunSpec, checker: &mut Checker) {
         (spec.cost.label, "cost.label"),
         (spec.cost.storage_gib_month, "cost.storage_gib_month"),
         (spec.cost.storage_months, "cost.storage_months"),
+        (spec.cost.people.human_hour, "cost.people.human_hour"),
+        (spec.cost.people.index_minutes, "cost.people.index_minutes"),
+        (spec.cost.people.training_minutes, "cost.people.training_minutes"),
+        (spec.cost.people.label_minutes, "cost.people.label_minutes"),
+        (spec.cost.people.index_update_minutes, "cost.people.index_update_minutes"),
+        (spec.cost.people.training_update_minutes, "cost.people.training_update_minutes"),
+        (spec.cost.usage.updates_per_month, "cost.usage.updates_per_month"),
+        (measure.server.rate, "measure.server.rate"),
     ] {
         checker.require(value >= 0.0 && value.is_finite(), key, || format!("is {value}, expected 0 or more"));
     }
+    for (value, key) in [(spec.cost.usage.months, "cost.usage.months"), (spec.cost.usage.queries_per_month, "cost.usage.queries_per_month")]
+    {
+        checker.require(value > 0.0 && value.is_finite(), key, || format!("is {value}, expected more than 0"));
+    }
+    checker.at_least_one(measure.server.queries, "measure.server.queries");
+    checker.require(measure.offline.repeats >= 1, "measure.offline.repeats", || "is 0, expected at least 1".into());
 }
 
 #[cfg(test)]

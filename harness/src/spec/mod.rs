@@ -61,6 +61,31 @@ macro_rules! section {
     };
 }
 
+/// A section that is not written where it says what `default-spec.toml` says: a run keeps its id when the program learns new settings.
+macro_rules! later_section {
+    ($(#[$meta:meta])* $name:ident at $path:expr, { $($field:ident: $type:ty),* $(,)? }) => {
+        section!($(#[$meta])* $name { $($field: $type),* });
+
+        impl Default for $name {
+            fn default() -> Self {
+                default_section(&$path)
+            }
+        }
+    };
+}
+
+fn default_section<T: serde::de::DeserializeOwned>(path: &[&str]) -> T {
+    let mut section = toml::Value::Table(DEFAULT_SPEC.parse().expect("the defaults parse"));
+    for name in path {
+        section = section.get(*name).expect("the defaults have every section").clone();
+    }
+    section.try_into().expect("the defaults are well-typed")
+}
+
+fn is_default<T: Default + PartialEq>(section: &T) -> bool {
+    *section == T::default()
+}
+
 macro_rules! choice {
     ($(#[$meta:meta])* $name:ident { $($item:ident),* $(,)? }) => {
         $(#[$meta])*
@@ -203,7 +228,19 @@ section!(
         audit_samples: usize,
         bootstrap_resamples: usize,
         confidence: f64,
+        #[serde(default, skip_serializing_if = "is_default")]
+        server: ServerSpec,
+        #[serde(default, skip_serializing_if = "is_default")]
+        offline: OfflineSpec,
     }
+);
+later_section!(
+    /// `[measure.server]`
+    ServerSpec at ["measure", "server"], { rate: f64, queries: usize }
+);
+later_section!(
+    /// `[measure.offline]`
+    OfflineSpec at ["measure", "offline"], { questions: usize, repeats: u32 }
 );
 section!(
     /// `[contrasts]`
@@ -219,7 +256,26 @@ section!(
         storage_gib_month: f64,
         storage_months: f64,
         horizon_queries: u64,
+        #[serde(default, skip_serializing_if = "is_default")]
+        people: PeopleSpec,
+        #[serde(default, skip_serializing_if = "is_default")]
+        usage: UsageSpec,
     }
+);
+later_section!(
+    /// `[cost.people]`
+    PeopleSpec at ["cost", "people"], {
+        human_hour: f64,
+        index_minutes: f64,
+        training_minutes: f64,
+        label_minutes: f64,
+        index_update_minutes: f64,
+        training_update_minutes: f64,
+    }
+);
+later_section!(
+    /// `[cost.usage]`
+    UsageSpec at ["cost", "usage"], { months: f64, queries_per_month: f64, updates_per_month: f64 }
 );
 choice!(
     /// `dataset.format`

@@ -269,6 +269,18 @@ mod tests {
     }
 
     #[test]
+    fn sections_of_later_versions_are_not_written_while_they_say_nothing() {
+        let json = |text: &str| serde_json::to_value(read(text, &[]).unwrap()).unwrap();
+        let silent = json("");
+        assert!(silent["cost"].get("usage").is_none() && silent["cost"].get("people").is_none(), "{silent}");
+        assert!(silent["measure"].get("server").is_none() && silent["measure"].get("offline").is_none(), "{silent}");
+        assert_eq!(serde_json::from_value::<RunSpec>(silent).unwrap(), read("", &[]).unwrap());
+        let said = json("[cost.usage]\nmonths = 6\n");
+        assert_eq!(said["cost"]["usage"]["months"], 6.0);
+        assert_eq!(serde_json::from_value::<RunSpec>(said).unwrap().cost.usage.months, 6.0);
+    }
+
+    #[test]
     fn every_unknown_key_is_named_with_line_and_nearest() {
         assert_eq!(
             problems("name = \"x\"\n[finetune]\nrnak = 8\n[retrival]\ntop_k = 2\n", &["finetune.epoch=1"]),

@@ -39,6 +39,15 @@ pub struct Manifest {
     /// How fast the machine was around the latency pass; nothing if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationRecord>,
+    /// What else the machine did during the latency pass, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contention: Option<ContentionRecord>,
+    /// The untimed queries before the latency pass, the first of each variant cold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warmup: Vec<WarmupRecord>,
+    /// Batches with everything at hand; empty if that scenario was left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offline: Vec<OfflineRecord>,
     /// In the order they ran; a resumed run adds to the times.
     pub phases: Vec<PhaseRecord>,
     /// What a reader must know, in words: limited data, shared documents, a single seed, cut contexts.
@@ -294,6 +303,41 @@ pub struct CalibrationRecord {
     pub together: CalibrationRounds,
 }
 
+/// What the machine did beside this run, as parts of all its processors' time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ContentionRecord {
+    /// Time that other processes took.
+    pub other_share: f64,
+    /// Time that the hypervisor gave to other machines.
+    pub steal_share: f64,
+    /// Wall time that this is about, in seconds.
+    pub seconds: f64,
+}
+
+/// Untimed queries of a variant before the latency pass.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WarmupRecord {
+    /// The variant.
+    pub variant: String,
+    /// Question to last token, in nanoseconds; the first query is the cold one.
+    pub e2e_ns: Vec<u64>,
+}
+
+/// One pass of a variant over questions that are all at hand from the start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OfflineRecord {
+    /// The variant.
+    pub variant: String,
+    /// Questions answered.
+    pub questions: usize,
+    /// Tokens of their prompts.
+    pub prompt_tokens: u64,
+    /// Tokens of their answers.
+    pub output_tokens: u64,
+    /// From the first question to the last answer: retrieval, prompts and generation.
+    pub seconds: f64,
+}
+
 /// Rounds of a calibration loop, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationRounds {
@@ -307,6 +351,13 @@ impl CalibrationRounds {
     /// Median round, in nanoseconds.
     pub fn nanoseconds(&self) -> f64 {
         median(self.before_ns.iter().chain(&self.after_ns))
+    }
+
+    /// By which factor a slow round (of rank 0.9) exceeds the median one, from 1 on: what bursts of other work do.
+    pub fn spread(&self) -> f64 {
+        let mut sorted: Vec<f64> = self.before_ns.iter().chain(&self.after_ns).map(|round| *round as f64).collect();
+        sorted.sort_by(f64::total_cmp);
+        crate::stats::quantile(&sorted, 0.9).unwrap_or(1.0) / self.nanoseconds()
     }
 
     /// By which factor the medians before and after differ, from 1 on.
@@ -345,6 +396,9 @@ pub struct PhaseRecord {
     pub cpu_seconds: f64,
     /// Peak resident memory of the process when it ended, where the system tells.
     pub peak_memory_bytes: Option<u64>,
+    /// Energy of the whole processor package meanwhile, in joules, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_joules: Option<f64>,
     /// The part of `seconds` that is neither model nor embedder: prompts, scores, rows; where it is told apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overhead_seconds: Option<f64>,

@@ -69,6 +69,24 @@ fn is_zero(nanoseconds: &u64) -> bool {
     *nanoseconds == 0
 }
 
+/// What a timed query used beside time, where the system tells; each figure may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct QueryResources {
+    /// CPU time of all threads, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ns: Option<u64>,
+    /// Energy of the whole processor package while the query was answered, in microjoules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_uj: Option<u64>,
+}
+
+impl QueryResources {
+    /// Nothing was told.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What the explanation audit found about one answer; a line of `audit.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditRow {
@@ -91,6 +109,28 @@ pub struct AuditRow {
     pub citation_precision: Option<f64>,
     /// Of the relevant passages in the prompt, the part that is influential.
     pub citation_recall: Option<f64>,
+}
+
+/// A query of the server scenario; a line of `server.jsonl`. Times are nanoseconds after the first possible arrival.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerRow {
+    /// Name of the variant.
+    pub variant: String,
+    /// Its place in the stream, from 0.
+    pub query: u32,
+    /// The question.
+    pub sample_id: String,
+    /// When it came.
+    pub intended_ns: u64,
+    /// When it was taken up.
+    pub started_ns: u64,
+    /// When its first token was there; zero when `error` is set.
+    pub first_token_ns: u64,
+    /// When its last token was there.
+    pub done_ns: u64,
+    /// Why there is no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// One observation: a variant answered a sample.
@@ -139,12 +179,22 @@ pub struct JournalRow {
     /// Why there is no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Latency phase only.
+    #[serde(default, skip_serializing_if = "QueryResources::is_empty")]
+    pub resources: QueryResources,
 }
 
 impl JournalRow {
     /// The row without what may differ when nothing has changed: times, and the run it belongs to.
     pub fn timeless(&self) -> Self {
-        Self { run_id: String::new(), stage_ns: StageNs::default(), ttft_ns: 0, e2e_ns: 0, ..self.clone() }
+        Self {
+            run_id: String::new(),
+            stage_ns: StageNs::default(),
+            ttft_ns: 0,
+            e2e_ns: 0,
+            resources: QueryResources::default(),
+            ..self.clone()
+        }
     }
 
     /// A short answer without passages, scores and times, to be changed where a test looks.
@@ -172,6 +222,7 @@ impl JournalRow {
             e2e_ns: 0,
             flops: 1e9,
             error: None,
+            resources: QueryResources::default(),
         }
     }
 }

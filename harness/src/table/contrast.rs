@@ -166,10 +166,18 @@ pub(super) struct Found {
 pub(super) fn of_slice(data: &RunData, scores: &Scores, slice: &Slice) -> Vec<Found> {
     let declared = declared(&data.variants());
     let metrics = || scores.metrics.iter().filter(|metric| metric.kind != Kind::Diagnostic);
-    let cells: Vec<(usize, &Metric, Column)> = (0..declared.len())
-        .flat_map(|place| metrics().map(move |metric| (place, metric)))
-        .filter_map(|(place, metric)| Some((place, metric, combine(scores, metric, &declared[place].terms)?)))
-        .collect();
+    let wanted: Vec<(usize, &Metric)> = (0..declared.len()).flat_map(|place| metrics().map(move |metric| (place, metric))).collect();
+    let mut found = Vec::new();
+    for some in wanted.chunks(slice.columns_at_a_time()) {
+        found.extend(compare_some(data, scores, slice, &declared, some));
+    }
+    found
+}
+
+/// The same for some of the differences and metrics.
+fn compare_some(data: &RunData, scores: &Scores, slice: &Slice, declared: &[Declared], wanted: &[(usize, &Metric)]) -> Vec<Found> {
+    let cells: Vec<(usize, &Metric, Column)> =
+        wanted.iter().filter_map(|(place, metric)| Some((*place, *metric, combine(scores, metric, &declared[*place].terms)?))).collect();
     let values: Vec<Vec<Option<f64>>> = cells.iter().map(|(_, _, column)| slice.values(column)).collect();
     let mut found = Vec::new();
     for ((place, metric, column), comparison) in cells.iter().zip(slice.resampler.compare(&values, Values::Scores)) {
@@ -202,11 +210,11 @@ pub(super) fn of_pair(
     left: VariantKind,
     right: VariantKind,
     metric: &Metric,
-) -> Option<Estimate> {
+) -> Option<Comparison> {
     let terms = [(left, 1.0), (right, -1.0)];
     let values = slice.values(&combine(scores, metric, &terms)?);
     let comparison = slice.resampler.compare(&[values], Values::Scores).pop()??;
-    Some(with_training(data, scores, metric, &terms, slice, comparison).difference)
+    Some(with_training(data, scores, metric, &terms, slice, comparison))
 }
 
 /// With the spread between trainings, where there are several.

@@ -149,7 +149,7 @@ impl Applicability {
         let answered = data.rows.iter().filter(|row| row.phase == Phase::Accuracy && row.error.is_none());
         for row in answered {
             applies.answered.insert(row.sample);
-            for (number, _) in &row.scores {
+            for (number, _) in row.scores.iter() {
                 applies.measured.entry(row.variant).or_default().insert(*number);
                 applies.scored.insert((row.sample, *number));
             }

@@ -154,6 +154,9 @@ pub(crate) fn manifest() -> Manifest {
         }),
         noise: Vec::new(),
         calibration: Some(calibration((5, 5), (5, 5))),
+        contention: None,
+        warmup: Vec::new(),
+        offline: Vec::new(),
         training: vec![TrainingRecord {
             variants: vec!["finetuned".to_owned(), "hybrid".to_owned()],
             adapter: "finetuned-seed1".to_owned(),

@@ -8,6 +8,7 @@ mod export;
 mod fuzz;
 mod gate;
 mod install;
+mod page;
 mod plan;
 mod predictions;
 mod quickstart;

@@ -15,13 +15,14 @@ fn an_effect_has_its_price_in_questions() {
     let plain = plan(&[]);
     assert!(plain.get("effect").is_none() && plain["assumed"]["declared_differences"] == 1, "{plain}");
     let planned = plan(&["--effect", "3pp", "--correlation", "0"]);
-    // McNemar's test by Connor's formula: two-sided 5 %, power 80 %, a fifth of the questions discordant.
+    // Two-sided 5 %, power 80 %, a fifth of the questions discordant: 1742 by Connor's formula.
     let alone = &planned["effect"]["alone"];
-    assert_eq!(alone["questions"], 1742.0, "{planned}");
+    let questions = alone["questions"].as_f64().unwrap();
+    assert!((questions / 1742.0 - 1.0).abs() < 0.04, "{planned}");
     assert!(alone["seconds"].as_f64().unwrap() > 0.0 && alone["money"].as_f64().unwrap() > 0.0);
     let clustered = plan(&["--effect", "3pp", "--correlation", "0.3"]);
-    let ratio = clustered["effect"]["alone"]["questions"].as_f64().unwrap() / 1742.0;
-    assert!((ratio - clustered["assumed"]["design_effect"].as_f64().unwrap()).abs() < 1e-3, "{clustered}");
+    let ratio = clustered["effect"]["alone"]["questions"].as_f64().unwrap() / questions;
+    assert!((ratio - clustered["assumed"]["design_effect"].as_f64().unwrap()).abs() < 0.05, "{clustered}");
 }
 
 #[test]
