@@ -1,6 +1,7 @@
 //! A run folder to make tables and reports from: a real run's manifest, and a journal with rows for its four variants.
 
 use std::collections::BTreeMap;
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -9,7 +10,7 @@ use ragft::finetune::TrainingRow;
 use ragft::rng::Rng;
 use ragft::score::score_answer;
 use ragft::spec::{ContextSource, VariantKind};
-use ragft::store::row::{HitRow, JournalRow, Phase, SCHEMA_VERSION, StageNs};
+use ragft::store::row::{HitRow, JournalRow, Phase, QueryResources, SCHEMA_VERSION, StageNs};
 use ragft::store::{RunFolder, write_jsonl};
 use tempfile::TempDir;
 
@@ -69,20 +70,41 @@ fn copy(run: &Path, to: &Path) -> Result<()> {
 }
 
 fn make_up(path: &Path) -> Result<()> {
-    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../reports/quickstart/manifest.json");
-    std::fs::copy(&recorded, path.join("manifest.json")).with_context(|| format!("cannot copy `{}`", recorded.display()))?;
+    write_run(path, QUESTIONS, None)
+}
+
+/// Writes a made-up run of four variants over so many questions, row by row: `reports/quickstart`'s manifest, with another number of
+/// resamples if one is given.
+///
+/// # Errors
+/// When the manifest cannot be read, or the folder cannot be written.
+pub fn write_run(path: &Path, questions: usize, resamples: Option<usize>) -> Result<()> {
+    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../reports/quickstart");
+    let mut manifest = RunFolder::at(&recorded).read_manifest().with_context(|| format!("cannot read `{}`", recorded.display()))?;
+    manifest.spec.measure.bootstrap_resamples = resamples.unwrap_or(manifest.spec.measure.bootstrap_resamples);
+    std::fs::create_dir_all(path).with_context(|| format!("cannot create `{}`", path.display()))?;
     let folder = RunFolder::at(path);
-    let run_id = folder.read_manifest()?.run_id;
-    let answers = text::answers(QUESTIONS);
+    folder.write_manifest(&manifest)?;
+    let run_id = manifest.run_id;
+    let answers = text::answers(questions);
     let mut rng = Rng::new(SEED, "journal");
-    let mut rows = Vec::new();
+    let file = std::fs::File::create(folder.journal()).context("cannot create the journal")?;
+    let mut journal = BufWriter::new(file);
+    let mut write = |row: &JournalRow| -> Result<()> {
+        serde_json::to_writer(&mut journal, row)?;
+        Ok(journal.write_all(b"\n")?)
+    };
     for variant in VARIANTS {
-        rows.extend(answers.iter().map(|(answer, sample)| answered(&run_id, variant, answer, sample, &mut rng)));
-        rows.extend(answers.iter().take(TIMED).map(|(answer, sample)| timed(&run_id, variant, answer, sample, &mut rng)));
+        for (answer, sample) in &answers {
+            write(&answered(&run_id, variant, answer, sample, &mut rng))?;
+        }
+        for (answer, sample) in answers.iter().take(TIMED) {
+            write(&timed(&run_id, variant, answer, sample, &mut rng))?;
+        }
     }
+    journal.flush()?;
     let samples: Vec<&Sample> = answers.iter().map(|(_, sample)| sample).collect();
     write_jsonl(&folder.samples(), &samples)?;
-    write_jsonl(&folder.journal(), &rows)?;
     write_jsonl(&folder.training(), &(1..=STEPS).map(step).collect::<Vec<_>>())?;
     Ok(())
 }
@@ -117,6 +139,7 @@ fn answered(run_id: &str, variant: VariantKind, answer: &str, sample: &Sample, r
         e2e_ns: 0,
         flops: 1e9,
         error: None,
+        resources: QueryResources::default(),
     }
 }
 
@@ -130,10 +153,10 @@ fn timed(run_id: &str, variant: VariantKind, answer: &str, sample: &Sample, rng:
     let mut row = answered(run_id, variant, answer, sample, rng);
     let mut ns = |milliseconds: f64| (milliseconds * 1e6 * (0.2 * rng.normal()).exp()) as u64;
     let (search, prefill) = if row.hits.is_empty() { (0, ns(4.0)) } else { (ns(0.2), ns(20.0)) };
-    row.stage_ns = StageNs { embed: search / 2, search: search / 2, prompt: ns(0.2), prefill, decode: ns(8.0) };
+    row.stage_ns = StageNs { embed: search / 2, search: search / 2, prompt: ns(0.2), prefill, decode: ns(8.0), ..StageNs::default() };
     row.phase = Phase::Latency;
     row.scores = BTreeMap::new();
-    row.ttft_ns = row.stage_ns.embed + row.stage_ns.search + row.stage_ns.prompt + row.stage_ns.prefill;
+    row.ttft_ns = row.stage_ns.ttft();
     row.e2e_ns = row.ttft_ns + row.stage_ns.decode;
     row
 }

@@ -74,6 +74,7 @@ fn answer(index: usize, rng: &mut Rng) -> (String, Sample) {
         relevant: vec![format!("doc{}", index / 2)],
         slices: [("kind".to_owned(), ["lookup", "rule"][index % 2].to_owned())].into(),
         answerable: true,
+        choices: Vec::new(),
         cluster: None,
     };
     (answer, sample)

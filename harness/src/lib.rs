@@ -35,4 +35,6 @@ pub mod report;
 
 pub mod gate;
 
+pub mod export;
+
 pub mod cli;

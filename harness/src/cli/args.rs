@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::spec::Override;
+use crate::spec::{Override, PredictedName};
 
 /// RAG, fine-tuning, or both, and at what cost? One experiment over one dataset, with evidence.
 #[derive(Debug, Parser)]
@@ -37,6 +37,8 @@ pub struct Global {
 pub enum Command {
     /// Run an experiment: without SPEC, the built-in quickstart
     Run(RunArgs),
+    /// Make one run of its shards, with the result hash of the undivided run
+    Merge(MergeArgs),
     /// Check a spec and say what would run, how many tokens, and about how long it takes
     Plan(PlanArgs),
     /// Make the tables, figures and reports of a run folder again
@@ -49,6 +51,8 @@ pub enum Command {
     History(HistoryArgs),
     /// Answer some questions of a run again and compare byte by byte
     Verify(VerifyArgs),
+    /// Give a run to another tool: lm-evaluation-harness, trec_eval, Every Eval Ever, MLflow, Bencher, the Hugging Face hub
+    Export(ExportArgs),
     /// Show one question of a run: passages, prompts, every variant's answer and scores
     Show(ShowArgs),
     /// Check, convert or generate datasets
@@ -64,6 +68,14 @@ pub enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write man pages
+    Man {
+        /// Folder for them
+        #[arg(long, short, value_name = "DIR")]
+        output: PathBuf,
+    },
+    /// Version, size and start-up time of this program
+    About,
 }
 
 /// A spec and changes to it.
@@ -77,6 +89,29 @@ pub struct SpecArgs {
     /// Test only N questions, drawn by the seed (the report is marked)
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Compare the answers of another system, a file with `{"id": .., "answer": ..}` per line; may be given for several
+    #[arg(long, value_name = "NAME=FILE")]
+    pub predictions: Vec<GivenFile>,
+}
+
+/// `--predictions NAME=FILE`
+#[derive(Debug, Clone)]
+pub struct GivenFile {
+    /// The variant's name.
+    pub name: PredictedName,
+    /// Where its answers are.
+    pub path: PathBuf,
+}
+
+impl std::str::FromStr for GivenFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, path)) if !path.trim().is_empty() => Ok(Self { name: name.trim().parse()?, path: path.trim().into() }),
+            _ => Err("expected a name and a file, such as `vllm=answers.jsonl`".to_owned()),
+        }
+    }
 }
 
 /// `ragft run`
@@ -91,6 +126,26 @@ pub struct RunArgs {
     /// Go on with the interrupted run in the folder
     #[arg(long)]
     pub resume: bool,
+    /// Answer only part I of N of the questions, to be merged; `auto/N` takes I from Slurm or Kubernetes, `auto` both from Slurm
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<String>,
+    /// Take the finished adapters of this run folder in place of training
+    #[arg(long, value_name = "DIR")]
+    pub adapters_from: Option<PathBuf>,
+    /// Stop when the adapters are trained: for `--adapters-from`, or to go on with `--resume`
+    #[arg(long, conflicts_with = "adapters_from")]
+    pub train_only: bool,
+}
+
+/// `ragft merge`
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// Folders of all shards of one run
+    #[arg(required = true, num_args = 1..)]
+    pub shards: Vec<PathBuf>,
+    /// Run folder: new or empty
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
 }
 
 /// `ragft plan`
@@ -102,6 +157,12 @@ pub struct PlanArgs {
     /// Say what it takes to show a difference of so many points (`3`, `3pp`)
     #[arg(long, value_name = "POINTS", value_parser = effect)]
     pub effect: Option<f64>,
+    /// Say what a corpus of so many documents takes (`1e8`), part by part, and where a part goes that outgrows this machine
+    #[arg(long, value_name = "N", value_parser = amount)]
+    pub documents: Option<f64>,
+    /// The same for so many test questions (`1e6`)
+    #[arg(long, value_name = "N", value_parser = amount)]
+    pub questions: Option<f64>,
     /// Assumed: points that the weaker variant scores
     #[arg(long, value_name = "POINTS", value_parser = points, default_value = "60")]
     pub base_rate: f64,
@@ -127,6 +188,13 @@ fn points(text: &str) -> Result<f64, String> {
 
 fn effect(text: &str) -> Result<f64, String> {
     points(text).and_then(|value| if value > 0.0 { Ok(value) } else { Err("expected more than 0 points".to_owned()) })
+}
+
+fn amount(text: &str) -> Result<f64, String> {
+    match text.replace('_', "").parse::<f64>() {
+        Ok(value) if (1.0..=1e15).contains(&value) => Ok(value.round()),
+        _ => Err("expected a number from 1 on, such as `1e6`".to_owned()),
+    }
 }
 
 fn correlation(text: &str) -> Result<f64, String> {
@@ -255,6 +323,62 @@ pub struct VerifyArgs {
     pub base: Option<PathBuf>,
 }
 
+/// `ragft export`
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Run folder
+    pub run: PathBuf,
+    /// The other tool
+    #[arg(long, value_enum, value_name = "TOOL")]
+    pub to: ExportForm,
+    /// Folder for the files [default: RUN/exports/TOOL]
+    #[arg(long, short, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Name of the model to others [default: made from its path]
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub model_id: Option<String>,
+    /// Who ran the evaluation, for Every Eval Ever
+    #[arg(long, value_name = "NAME")]
+    pub organization: Option<String>,
+    /// Address of the MLflow server; a token is read from `MLFLOW_TRACKING_TOKEN`
+    #[arg(long, env = "MLFLOW_TRACKING_URI", value_name = "URL")]
+    pub uri: Option<String>,
+    /// Experiment of the MLflow server
+    #[arg(long, env = "MLFLOW_EXPERIMENT_NAME", value_name = "NAME", default_value = "ragft")]
+    pub experiment: String,
+}
+
+/// Tools that a run can be given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportForm {
+    /// `results_*.json` and `samples_*.jsonl` of lm-evaluation-harness
+    LmEval,
+    /// Runs and qrels of trec_eval
+    Trec,
+    /// Every Eval Ever's aggregate and instance files
+    EveryEvalEver,
+    /// A tracking server of MLflow
+    Mlflow,
+    /// Bencher Metric Format
+    Bencher,
+    /// The `model-index` of a model card
+    HuggingFace,
+}
+
+impl ExportForm {
+    /// As typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LmEval => "lm-eval",
+            Self::Trec => "trec",
+            Self::EveryEvalEver => "every-eval-ever",
+            Self::Mlflow => "mlflow",
+            Self::Bencher => "bencher",
+            Self::HuggingFace => "hugging-face",
+        }
+    }
+}
+
 /// `ragft show`
 #[derive(Debug, Args)]
 pub struct ShowArgs {
@@ -279,8 +403,10 @@ pub struct DatasetArgs {
 /// Verbs of `ragft dataset`.
 #[derive(Debug, Subcommand)]
 pub enum DatasetVerb {
-    /// List everything that is wrong with a dataset, or its figures
+    /// List everything that is wrong with a dataset, what its splits and corpus share, and its figures
     Check(DatasetSource),
+    /// Counts, lengths, slices and clusters of a dataset, and how many questions show a 5-point difference
+    Stats(DatasetSource),
     /// Write a dataset in the native form
     Convert {
         /// What to read.

@@ -46,6 +46,11 @@ impl Failure {
         Self { text: format!("interrupted: everything so far is kept; go on with\n  {resume}\n"), code: INTERRUPTED }
     }
 
+    /// An error that knows whose fault it is.
+    pub fn of(error: &impl Hint, blame: Blame) -> Self {
+        Self::new(error, blame)
+    }
+
     fn new(error: &impl Hint, blame: Blame) -> Self {
         Self { text: render(error, error.hint().as_deref()), code: code(blame) }
     }
@@ -85,7 +90,9 @@ impl From<RunError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::NotEmpty { .. } | StoreError::NotARun { .. } | StoreError::Malformed { .. } => Self::request(&error),
+            StoreError::NotEmpty { .. } | StoreError::NotARun { .. } | StoreError::Incomplete { .. } | StoreError::Malformed { .. } => {
+                Self::request(&error)
+            }
             StoreError::Locked { .. } | StoreError::Io { .. } => Self::runtime(&error),
         }
     }

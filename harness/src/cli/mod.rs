@@ -1,18 +1,23 @@
 //! The command: parsing, printing, exit codes; one file per verb. Data goes to stdout, progress and logs to stderr.
 
+mod about;
 mod args;
 mod compare;
 mod dataset;
+mod export;
 mod failure;
 mod finetune;
 mod gate;
 mod history;
 mod init;
+mod merge;
 mod model;
 mod plan;
 mod progress;
 mod report;
 mod run;
+mod scale;
+mod shard;
 mod show;
 mod spec;
 mod threads;
@@ -50,6 +55,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Verify(args) => return verify::run(args, &cli.global),
         Command::History(args) => history::run(args, &cli.global),
         Command::Run(args) => run::run(args, &cli.global),
+        Command::Merge(args) => merge::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Report(args) => report::run(args, &cli.global),
         Command::Compare(args) => compare::run(args, &cli.global),
@@ -57,6 +63,9 @@ fn dispatch(cli: &Cli) -> Result<u8, Failure> {
         Command::Dataset(args) => dataset::run(args, &cli.global),
         Command::Model(args) => model::run(args, &cli.global),
         Command::Finetune(args) => finetune::run(args, &cli.global),
+        Command::Export(args) => export::run(args, &cli.global),
+        Command::Man { output } => about::man(output, &cli.global),
+        Command::About => about::run(&cli.global),
         Command::Init(args) => init::run(args, &cli.global),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "ragft", &mut std::io::stdout());

@@ -8,12 +8,13 @@ use serde::Serialize;
 use super::args::{Global, PlanArgs};
 use super::failure::Failure;
 use super::run::listen_to_interrupts;
-use super::{print, spec};
+use super::{print, scale, spec};
 use crate::clock::Stopwatch;
 use crate::lm::local::LocalModel;
 use crate::lm::{GenerationConfig, LanguageModel as _, Prompt};
 use crate::measure::plan::RunPlan;
 use crate::measure::runner::RunError;
+use crate::measure::scale::{Part, Size};
 use crate::spec::{ContextSource, VariantKind};
 use crate::stats::Assumptions;
 use crate::table::declared_differences;
@@ -46,6 +47,9 @@ struct Outlook {
     /// What the effect asked for takes; absent without `--effect`.
     #[serde(skip_serializing_if = "Option::is_none")]
     effect: Option<EffectOutlook>,
+    /// The run at another size; absent without `--documents` and `--questions`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<(Size, Vec<Part>)>,
 }
 
 /// Assumptions about a comparison, in points.
@@ -113,11 +117,13 @@ pub fn run(args: &PlanArgs, global: &Global) -> Result<(), Failure> {
 }
 
 fn outlook(plan: &RunPlan, args: &PlanArgs) -> Result<Outlook, RunError> {
-    let model = plan.load_model()?;
     let mut variants = Vec::new();
-    for &variant in &plan.spec.variants {
-        let passages = if variant.context() == ContextSource::None { 0 } else { plan.spec.retrieval.top_k };
-        variants.push(try_variant(plan, &model, variant, passages, plan.seeds(variant).len())?);
+    if plan.spec.uses_model() {
+        let model = plan.load_model()?;
+        for &variant in &plan.spec.variants {
+            let passages = if variant.context() == ContextSource::None { 0 } else { plan.spec.retrieval.top_k };
+            variants.push(try_variant(plan, &model, variant, passages, plan.seeds(variant).len())?);
+        }
     }
     let batches = plan.dataset.test.len().div_ceil(plan.spec.generation.batch_size) as f64;
     let measure = &plan.spec.measure;
@@ -125,7 +131,7 @@ fn outlook(plan: &RunPlan, args: &PlanArgs) -> Result<Outlook, RunError> {
     let trained = plan.spec.adapters().into_iter().filter(|&kind| plan.spec.given(kind).is_none()).count();
     let trainings = trained * plan.spec.seeds.len();
     let assumptions = assumptions(plan, args);
-    let declared = declared_differences(&plan.spec.variants);
+    let declared = declared_differences(&plan.spec.compared());
     let strictest = Assumptions { alpha: assumptions.alpha / declared.max(1) as f64, ..assumptions };
     let points = |assumptions: &Assumptions| assumptions.detectable(plan.dataset.test.len()).map(|effect| 100.0 * effect);
     let mut outlook = Outlook {
@@ -152,10 +158,16 @@ fn outlook(plan: &RunPlan, args: &PlanArgs) -> Result<Outlook, RunError> {
         detectable_points: points(&assumptions),
         detectable_points_family: points(&strictest),
         effect: None,
+        scale: None,
         variants,
         trainings,
         chat_examples_checked: plan.chat.is_some().then_some(plan.chat_checked),
     };
+    if args.documents.is_some() || args.questions.is_some() {
+        let times =
+            scale::Times { accuracy: outlook.accuracy_seconds, latency: outlook.latency_seconds, training: outlook.training_seconds };
+        outlook.scale = Some(scale::of(plan, &times, args.documents, args.questions)?);
+    }
     outlook.effect = args.effect.map(|effect| EffectOutlook {
         points: 100.0 * effect,
         test_questions: plan.dataset.test.len(),
@@ -311,6 +323,7 @@ fn text(outlook: &Outlook) -> String {
         outlook.training_seconds, outlook.accuracy_seconds, outlook.latency_seconds
     );
     text.push_str(&power_text(outlook));
+    text.push_str(&outlook.scale.as_ref().map_or_else(String::new, scale::text));
     text
 }
 

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::args::{Global, RunArgs};
 use super::failure::Failure;
 use super::progress::Progress;
-use super::{colour, print, spec};
+use super::{colour, print, shard, spec};
 use crate::diagnostic::Blame;
 use crate::measure::events::RunEvent;
 use crate::measure::plan::RunPlan;
 use crate::measure::runner::{self, RunError, RunRequest};
 use crate::report;
-use crate::store::manifest::Manifest;
+use crate::store::manifest::{Manifest, Shard};
 use crate::store::{RunFolder, StoreError};
 use crate::table::Tables;
 
@@ -36,26 +36,71 @@ pub fn run(args: &RunArgs, global: &Global) -> Result<(), Failure> {
     } else {
         RunFolder::check_vacant(&output)?;
     }
-    let plan = RunPlan::prepare(spec, &base)?;
+    let shard = args.shard.as_deref().map(|text| shard::parse(text, |name| std::env::var(name).ok())).transpose();
+    let shard = shard.map_err(|problem| Failure::message(Blame::Request, &problem, None))?;
+    let mut plan = RunPlan::prepare(spec, &base)?;
+    if let Some(shard) = shard {
+        plan.take_share(shard)?;
+    }
     let mut progress = Progress::new(global.quiet);
-    let manifest = execute(&plan, &output, args.resume, &mut progress).map_err(|error| match error {
-        RunError::Interrupted => Failure::interrupted(&resume_command(args, &output)),
+    let manifest = execute(&plan, &output, args, &mut progress).map_err(|error| match error {
+        RunError::Interrupted => Failure::interrupted(&resume_command(args, shard, &output)),
         error => error.into(),
     })?;
+    if args.train_only || shard.is_some() {
+        print(&if global.json { part_json(&manifest, &plan, &output) } else { part(&manifest, &plan, &output, args.train_only) });
+        return Ok(());
+    }
     progress.on(RunEvent::Phase { name: "report", detail: "", total: 0, unit: "" });
     let tables = report::write_report(&output).map_err(|error| Failure::runtime(&error))?;
     progress.finish();
-    print(&if global.json { as_json(&manifest, &tables, &output) } else { closing(&manifest, &tables, &output) });
+    print(&outcome(&manifest, &tables, &output, global));
     Ok(())
 }
 
-fn execute(plan: &RunPlan, output: &Path, resume: bool, progress: &mut Progress) -> Result<Manifest, RunError> {
+/// What is said of a finished run.
+pub fn outcome(manifest: &Manifest, tables: &Tables, output: &Path, global: &Global) -> String {
+    if global.json { as_json(manifest, tables, output) } else { closing(manifest, tables, output) }
+}
+
+/// What is said of a part of a run, which has no tables.
+fn part(manifest: &Manifest, plan: &RunPlan, output: &Path, train_only: bool) -> String {
+    let folder = output.display();
+    if train_only {
+        let names: Vec<&str> = manifest.training.iter().map(|record| record.adapter.as_str()).collect();
+        let trained = if names.is_empty() { "nothing to train".to_owned() } else { format!("trained {}", names.join(", ")) };
+        return format!("{trained}; go on with `--adapters-from {folder}` elsewhere or `-o {folder} --resume` here\n");
+    }
+    let (questions, whole) = (plan.dataset.test.len(), plan.whole_test());
+    let shard = manifest.shard.map_or_else(String::new, |shard| shard.to_string());
+    let hash = manifest.result_hash.as_deref().unwrap_or("not set");
+    format!(
+        "shard {shard} in {folder}: {questions} of {whole} questions\nresult hash of the shard {hash}\n`ragft merge SHARD.. -o DIR` makes the run of all\n"
+    )
+}
+
+fn part_json(manifest: &Manifest, plan: &RunPlan, output: &Path) -> String {
+    let adapters: Vec<&str> = manifest.training.iter().map(|record| record.adapter.as_str()).collect();
+    let value = serde_json::json!({
+        "run": output.display().to_string(),
+        "run_id": manifest.run_id,
+        "shard": manifest.shard,
+        "questions": plan.dataset.test.len(),
+        "adapters": adapters,
+        "result_hash": manifest.result_hash,
+    });
+    format!("{value:#}\n")
+}
+
+fn execute(plan: &RunPlan, output: &Path, args: &RunArgs, progress: &mut Progress) -> Result<Manifest, RunError> {
     let request = RunRequest {
         plan,
         output,
-        resume,
+        resume: args.resume,
         started_at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         git_commit: git_commit(),
+        adapters_from: args.adapters_from.as_deref(),
+        train_only: args.train_only,
         interrupt: &INTERRUPT,
     };
     let result = runner::run(&request, &mut |event| progress.on(event));
@@ -88,7 +133,7 @@ fn git_commit() -> Option<String> {
     (output.status.success() && !commit.is_empty()).then_some(commit)
 }
 
-fn resume_command(args: &RunArgs, output: &Path) -> String {
+fn resume_command(args: &RunArgs, shard: Option<Shard>, output: &Path) -> String {
     let mut command = "ragft run".to_owned();
     if let Some(spec) = &args.spec.spec {
         let _ = write!(command, " {}", spec.display());
@@ -96,8 +141,20 @@ fn resume_command(args: &RunArgs, output: &Path) -> String {
     for entry in &args.spec.set {
         let _ = write!(command, " --set '{}={}'", entry.key, entry.value);
     }
+    for given in &args.spec.predictions {
+        let _ = write!(command, " --predictions '{}={}'", given.name, given.path.display());
+    }
     if let Some(limit) = args.spec.limit {
         let _ = write!(command, " --limit {limit}");
+    }
+    if let Some(shard) = shard {
+        let _ = write!(command, " --shard {shard}");
+    }
+    if let Some(from) = &args.adapters_from {
+        let _ = write!(command, " --adapters-from {}", from.display());
+    }
+    if args.train_only {
+        command.push_str(" --train-only");
     }
     let _ = write!(command, " -o {} --resume", output.display());
     command

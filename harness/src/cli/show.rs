@@ -15,7 +15,7 @@ use crate::variant::prompt::{Passage, PromptTemplate};
 
 /// Prints one question with everything that became of it.
 pub fn run(args: &ShowArgs, global: &Global) -> Result<(), Failure> {
-    let folder = RunFolder::open(&args.run)?;
+    let folder = RunFolder::open_with_answers(&args.run)?;
     let samples: Vec<Sample> = read_jsonl(&folder.samples())?;
     let Some(id) = &args.sample else {
         let lines: String = samples.iter().map(|sample| format!("{}\t{}\n", sample.id, sample.question)).collect();

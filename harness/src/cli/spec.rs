@@ -19,6 +19,10 @@ pub fn load(args: &SpecArgs) -> Result<(RunSpec, PathBuf), Failure> {
     if let Some(limit) = args.limit {
         spec.dataset.limit = limit;
     }
+    for given in &args.predictions {
+        let path = std::path::absolute(&given.path).unwrap_or_else(|_| given.path.clone());
+        spec.predictions.insert(given.name, path);
+    }
     Ok((spec, base))
 }
 
@@ -31,7 +35,7 @@ pub fn read(path: &Path) -> Result<String, Failure> {
 
 /// Paths given on the command line start where the command is called, not at the spec.
 pub fn anchored(overrides: &[Override]) -> Vec<Override> {
-    const PATHS: [&str; 9] = [
+    const PATHS: [&str; 10] = [
         "dataset.path",
         "dataset.documents",
         "dataset.train",
@@ -41,6 +45,7 @@ pub fn anchored(overrides: &[Override]) -> Vec<Override> {
         "finetune.adapter",
         "hybrid.adapter",
         "retrieval.embedder",
+        "retrieval.rerank.model",
     ];
     const NAMES: [&str; 3] = ["builtin", "none", "auto"];
     let anchor = |entry: &Override| {

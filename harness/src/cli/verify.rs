@@ -19,10 +19,13 @@ const SHOWN: usize = 40;
 /// Answers a sample of the run again; exit 1 if anything is not as recorded.
 pub fn run(args: &VerifyArgs, global: &Global) -> Result<u8, Failure> {
     listen_to_interrupts()?;
-    let folder = RunFolder::open(&args.run)?;
+    let folder = RunFolder::open_with_answers(&args.run)?;
     let manifest = folder.read_manifest()?;
     let base = args.base.as_deref().unwrap_or(Path::new(""));
-    let plan = RunPlan::prepare(manifest.spec, base)?;
+    let mut plan = RunPlan::prepare(manifest.spec, base)?;
+    if let Some(shard) = manifest.shard {
+        plan.take_share(shard)?;
+    }
     let request = VerifyRequest { plan: &plan, folder: &folder, questions: args.questions, seed: args.seed, interrupt: &INTERRUPT };
     let mut progress = Progress::new(global.quiet);
     let result = verify(&request, &mut |event| progress.on(event));

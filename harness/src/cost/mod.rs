@@ -2,17 +2,20 @@
 //!
 //! A pure function of the tables. Set-up of retrieval is the index build, of fine-tuning the labels and the training; a hybrid pays both.
 //! Updating one document costs retrieval the mean share of the index build, and fine-tuning a whole new training (labels for the new fact
-//! not included). What was not measured has no row, and then there is no total either.
+//! not included). What was not measured has no row, and then there is no total either. [`Decision`] asks who is good enough and which of
+//! them costs least.
 
 mod break_even;
+mod decision;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 
-pub use break_even::{BreakEven, Line};
+pub use break_even::{BreakEven, Crossing, Line};
+pub use decision::{Contender, Decision, DecisionMap, MapCell, Standing, write_decision};
 
-use crate::spec::{ContextSource, VariantKind};
+use crate::spec::{ContextSource, FinetuneMethod, UsageSpec, VariantKind};
 use crate::stats::Estimate;
 use crate::store::manifest::{IndexRecord, TrainingRecord};
 use crate::table::{ALL, CostPhase, CostRow, CostSource, TableError, Tables, write_cost};
@@ -23,6 +26,16 @@ pub const TOTAL_MONEY: &str = "total_money";
 pub const TOTAL_SECONDS: &str = "total_seconds";
 #[expect(missing_docs, reason = "see `TOTAL_MONEY`")]
 pub const TOTAL_FLOPS: &str = "total_flops";
+#[expect(missing_docs, reason = "see `TOTAL_MONEY`")]
+pub const TOTAL_CPU_SECONDS: &str = "total_cpu_seconds";
+#[expect(missing_docs, reason = "see `TOTAL_MONEY`")]
+pub const TOTAL_JOULES: &str = "total_joules";
+#[expect(missing_docs, reason = "see `TOTAL_MONEY`")]
+pub const TOTAL_MINUTES: &str = "total_people_minutes";
+/// Memory that a variant's parts take while it answers: weights, index, adapter.
+pub const RESIDENT_BYTES: &str = "resident_bytes";
+/// Ending of the peak memory of a phase.
+pub const PEAK_MEMORY: &str = "peak_memory_bytes";
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// What costs are compared in.
@@ -83,18 +96,29 @@ impl Ledger {
         Some(Line { setup, query })
     }
 
-    /// How the costs of two variants compare; nothing unless both are known. Money per query follows from measured time: where the intervals
-    /// of the two mean times overlap, no difference was shown and both are taken to cost their mean, so that noise is not sold as a
-    /// break-even.
+    /// How the costs of two variants compare; nothing unless both are known. Money per query follows from measured time: where the interval
+    /// of the paired difference of times holds zero, no difference was shown and both are taken to cost their mean, so that noise is not
+    /// sold as a break-even.
     pub fn against(&self, tables: &Tables, left: VariantKind, right: VariantKind, currency: Currency) -> Option<BreakEven> {
-        let (mut left_line, mut right_line) = (self.line(left, currency)?, self.line(right, currency)?);
-        let times = tables.seconds_per_query(left).zip(tables.seconds_per_query(right));
-        let overlap = times.is_some_and(|(left, right)| left.ci_low <= right.ci_high && right.ci_low <= left.ci_high);
-        if currency == Currency::Money && overlap {
-            let mean = f64::midpoint(left_line.query, right_line.query);
-            (left_line.query, right_line.query) = (mean, mean);
-        }
-        Some(left_line.against(right_line))
+        Some(self.crossing(tables, left, right, currency)?.outcome)
+    }
+
+    /// The same with what the measured times leave open. Set-up was paid once and carries no interval; counted costs carry none at all.
+    pub fn crossing(&self, tables: &Tables, left: VariantKind, right: VariantKind, currency: Currency) -> Option<Crossing> {
+        let (left_line, right_line) = (self.line(left, currency)?, self.line(right, currency)?);
+        let saving = match currency {
+            Currency::Flops => None,
+            Currency::Money => self.query_difference(tables, right, left),
+        };
+        Some(left_line.crossing(right_line, saving))
+    }
+
+    /// How much more money a query of `left` costs than one of `right`, with its interval; nothing where they were not timed on the same
+    /// questions.
+    pub fn query_difference(&self, tables: &Tables, left: VariantKind, right: VariantKind) -> Option<(f64, f64)> {
+        let price = tables.manifest().spec.cost.machine_hour / 3600.0;
+        let seconds = tables.seconds_difference(left, right)?;
+        Some((seconds.ci_low * price, seconds.ci_high * price))
     }
 
     /// Money per query of every variant for which it is known.
@@ -108,15 +132,43 @@ impl Ledger {
         self.rows.iter().any(|row| row.quantity == TOTAL_MONEY && row.value > 0.0)
     }
 
-    /// Money per exactly answered question when set-up is spread over `queries`: `(setup / queries + query) / score`. The interval is the
-    /// score's alone; its upper end is infinite where the score's lower end is zero.
+    /// Money per exactly answered question when set-up is spread over `queries`: `(setup / queries + query) / score`. The interval is that
+    /// of a ratio of two independent estimates, time and score, by the method of variance estimates recovery on logarithms (Zou and Donner,
+    /// Statistics in Medicine 27:1693, 2008); its upper end is infinite where the score's lower end is zero.
     pub fn per_correct(&self, tables: &Tables, variant: VariantKind, queries: u64) -> Option<Estimate> {
         let metric = tables.primary()?;
         let score = tables.quality_of(variant, ALL, &metric.id)?.estimate;
         let line = self.line(variant, Currency::Money)?;
-        let each = line.setup / queries as f64 + line.query;
-        Some(Estimate { point: each / score.point, ci_low: each / score.ci_high, ci_high: each / score.ci_low, n: score.n })
+        let price = tables.manifest().spec.cost.machine_hour / 3600.0;
+        let each = |query: f64| line.setup / queries as f64 + query;
+        let seconds = tables.seconds_per_query(variant)?;
+        let cost = Estimate {
+            point: each(line.query),
+            ci_low: each(seconds.ci_low.max(0.0) * price),
+            ci_high: each(seconds.ci_high * price),
+            n: seconds.n,
+        };
+        Some(Estimate { n: score.n, ..ratio(&cost, &score) })
     }
+
+    /// Cost over some months with so many queries and updates each; nothing if a part of it is not known, or the variant cannot be brought up
+    /// to date.
+    pub fn total(&self, variant: VariantKind, currency: Currency, usage: &UsageSpec) -> Option<f64> {
+        let line = self.line(variant, currency)?;
+        let updates = usage.updates_per_month * usage.months;
+        let update = if updates > 0.0 { updates * self.value(variant, CostPhase::Update, currency.total())? } else { 0.0 };
+        Some(line.total(usage.months * usage.queries_per_month) + update)
+    }
+}
+
+/// The ratio of two independent estimates of positive quantities.
+fn ratio(over: &Estimate, under: &Estimate) -> Estimate {
+    let point = over.point / under.point;
+    // Distances on the logarithmic scale; those to a bound of zero are infinite.
+    let apart = |high: f64, low: f64| if high == low { 0.0 } else { (high / low).ln() };
+    let down = apart(over.point, over.ci_low).hypot(apart(under.ci_high, under.point));
+    let up = apart(over.ci_high, over.point).hypot(apart(under.point, under.ci_low));
+    Estimate { point, ci_low: point * (-down).exp(), ci_high: if point == 0.0 { 0.0 } else { point * up.exp() }, n: over.n.min(under.n) }
 }
 
 /// Whether the variant needs the index.
@@ -144,6 +196,28 @@ impl Entry<'_> {
         self.push(phase, quantity, "seconds", CostSource::Measured, value);
     }
 
+    fn declared(&mut self, phase: CostPhase, quantity: &str, minutes: f64) {
+        self.push(phase, quantity, "minutes", CostSource::Declared, minutes);
+    }
+
+    /// Minutes that the spec declares for people, and their price.
+    fn people(&mut self, phase: CostPhase, part: &str, minutes: f64) {
+        let price = self.tables.manifest().spec.cost.people.human_hour;
+        self.declared(phase, &format!("{part}_people_minutes"), minutes);
+        self.priced(phase, &format!("{part}_people_money"), minutes / 60.0 * price);
+    }
+
+    /// Energy and peak memory of a phase of the run, where the system told.
+    fn phase_of_run(&mut self, phase: CostPhase, part: &str, name: &str, share: f64) {
+        let Some(record) = self.tables.manifest().phases.iter().find(|record| record.name == name).cloned() else { return };
+        if let Some(joules) = record.energy_joules {
+            self.push(phase, &format!("{part}_joules"), "joules", CostSource::Measured, joules * share);
+        }
+        if let Some(bytes) = record.peak_memory_bytes {
+            self.push(phase, &format!("{part}_{PEAK_MEMORY}"), "bytes", CostSource::Measured, bytes as f64);
+        }
+    }
+
     fn priced(&mut self, phase: CostPhase, quantity: &str, value: f64) {
         let currency = self.tables.manifest().spec.cost.currency.clone();
         self.push(phase, quantity, &currency, CostSource::Priced, value);
@@ -157,9 +231,25 @@ impl Entry<'_> {
 
     fn totals(&mut self, phase: CostPhase) {
         let (flops, seconds, money) = (self.sum(phase, "_flops"), self.sum(phase, "_seconds"), self.sum(phase, "_money"));
+        let minutes = self.sum(phase, "_people_minutes");
         self.counted(phase, TOTAL_FLOPS, "flops", flops);
         self.measured(phase, TOTAL_SECONDS, seconds);
+        self.declared(phase, TOTAL_MINUTES, minutes);
         self.priced(phase, TOTAL_MONEY, money);
+    }
+
+    /// The sums of set-up alone: what an update takes of the processor is a part of it that was not measured by itself.
+    fn setup_totals(&mut self) {
+        let phase = CostPhase::Setup;
+        let of = |entry: &Self, ending: &str| -> Vec<f64> {
+            entry.rows.iter().filter(|row| row.phase == phase && row.quantity.ends_with(ending)).map(|row| row.value).collect()
+        };
+        let (cpu, joules) = (of(self, "_cpu_seconds"), of(self, "_joules"));
+        let parts = usize::from(self.index().is_some()) + usize::from(self.variant.is_tuned());
+        self.measured(phase, TOTAL_CPU_SECONDS, cpu.iter().sum());
+        if parts == joules.len() {
+            self.push(phase, TOTAL_JOULES, "joules", CostSource::Measured, joules.iter().sum());
+        }
     }
 
     fn machine_money(&self, seconds: f64) -> f64 {
@@ -184,6 +274,9 @@ impl Entry<'_> {
 
     /// All parts of the variant's set-up are on record.
     fn is_known(&self) -> bool {
+        if self.variant.is_predicted() {
+            return false;
+        }
         let has_index = !retrieves(self.variant) || self.tables.manifest().index.is_some();
         let has_training = !self.variant.is_tuned() || self.trained(|_| 0.0).is_some();
         has_index && has_training
@@ -198,6 +291,7 @@ impl Entry<'_> {
         }
         if self.is_known() {
             self.totals(CostPhase::Setup);
+            self.setup_totals();
         }
     }
 
@@ -209,8 +303,21 @@ impl Entry<'_> {
         self.measured(phase, "index_seconds", seconds);
         self.measured(phase, "index_cpu_seconds", index.cpu_seconds);
         self.counted(phase, "index_bytes", "bytes", index.bytes as f64);
+        self.phase_of_run(phase, "index", "index", 1.0);
+        self.people(phase, "index", self.tables.manifest().spec.cost.people.index_minutes);
         self.priced(phase, "index_compute_money", self.machine_money(seconds));
         self.priced(phase, "index_storage_money", self.storage_money(index.bytes as f64));
+        if let Some(lexical) = &index.lexical {
+            self.measured(phase, "lexical_seconds", lexical.seconds);
+            self.counted(phase, "lexical_bytes", "bytes", lexical.bytes as f64);
+            self.priced(phase, "lexical_compute_money", self.machine_money(lexical.seconds));
+            self.priced(phase, "lexical_storage_money", self.storage_money(lexical.bytes as f64));
+        }
+        if let Some(reranker) = &index.reranker {
+            self.measured(phase, "reranker_load_seconds", reranker.load_seconds);
+            self.counted(phase, "reranker_bytes", "bytes", reranker.bytes as f64);
+            self.priced(phase, "reranker_load_money", self.machine_money(reranker.load_seconds));
+        }
     }
 
     fn setup_training(&mut self) {
@@ -227,6 +334,11 @@ impl Entry<'_> {
         self.measured(phase, "training_seconds", seconds);
         self.measured(phase, "training_cpu_seconds", cpu_seconds);
         self.counted(phase, "training_bytes", "bytes", bytes);
+        let all: f64 = self.tables.manifest().training.iter().map(|record| record.seconds).sum();
+        self.phase_of_run(phase, "training", "train", if all > 0.0 { seconds / all } else { 1.0 });
+        let people = self.tables.manifest().spec.cost.people.clone();
+        self.people(phase, "training", people.training_minutes);
+        self.people(phase, "label", labels * people.label_minutes);
         self.priced(phase, "label_money", labels * label);
         self.priced(phase, "training_compute_money", self.machine_money(seconds));
         self.priced(phase, "training_storage_money", self.storage_money(bytes));
@@ -241,15 +353,46 @@ impl Entry<'_> {
             ("completion_tokens", "tokens", mean(|row| f64::from(row.completion_tokens))),
             (TOTAL_FLOPS, "flops", mean(|row| row.flops)),
         ];
+        let is_given = self.variant.is_predicted();
         for (quantity, unit, value) in counts {
-            if let Some(value) = value {
-                self.counted(phase, quantity, unit, value);
+            // What was not given with the answers stands as zero in the journal.
+            if let Some(value) = value.filter(|&value| !is_given || value > 0.0) {
+                let source = if is_given { CostSource::Given } else { CostSource::Counted };
+                self.push(phase, quantity, unit, source, value);
             }
+        }
+        if is_given {
+            // Another machine's time, at a price that is not known here.
+            let seconds = self.tables.seconds_per_query(self.variant);
+            seconds.into_iter().for_each(|seconds| self.push(phase, TOTAL_SECONDS, "seconds", CostSource::Given, seconds.point));
+            return;
         }
         if let Some(seconds) = self.tables.seconds_per_query(self.variant) {
             self.measured(phase, TOTAL_SECONDS, seconds.point);
             self.priced(phase, TOTAL_MONEY, self.machine_money(seconds.point));
         }
+        let told = |of: fn(&crate::table::Observation) -> Option<u64>, unit: f64| {
+            self.tables.mean_per_timed_query(self.variant, |row| of(row).map(|value| value as f64 / unit))
+        };
+        let (cpu, joules) = (told(|row| row.times().resources.cpu_ns, 1e9), told(|row| row.times().resources.energy_uj, 1e6));
+        if let Some(seconds) = cpu {
+            self.measured(phase, TOTAL_CPU_SECONDS, seconds);
+        }
+        if let Some(joules) = joules {
+            self.push(phase, TOTAL_JOULES, "joules", CostSource::Measured, joules);
+        }
+        if self.is_known() {
+            self.counted(phase, RESIDENT_BYTES, "bytes", self.resident());
+        }
+    }
+
+    /// Bytes of weights, index and adapter. With `finetune.method = "full"` the tuned weights take the place of the others.
+    fn resident(&self) -> f64 {
+        let weights = self.tables.manifest().model.weight_bytes as f64;
+        let index = self.index().map_or(0.0, |index| index.bytes as f64);
+        let is_full = self.tables.manifest().spec.finetune.method == FinetuneMethod::Full;
+        let adapter = self.trained(|record| record.bytes as f64).filter(|_| self.variant.is_tuned() && !is_full);
+        weights + index + adapter.unwrap_or(0.0)
     }
 
     fn update(&mut self) {
@@ -259,11 +402,13 @@ impl Entry<'_> {
         }
         if let Some(index) = self.index() {
             let documents = self.tables.manifest().dataset.documents.max(1) as f64;
-            let seconds = (index.embed_seconds + index.build_seconds) / documents;
+            let words = index.lexical.as_ref().map_or(0.0, |lexical| lexical.seconds);
+            let seconds = (index.embed_seconds + index.build_seconds + words) / documents;
             self.counted(phase, "index_tokens", "tokens", index.embed_tokens as f64 / documents);
             self.counted(phase, "index_flops", "flops", (index.embed_flops + index.build_flops) / documents);
             self.measured(phase, "index_seconds", seconds);
             self.priced(phase, "index_compute_money", self.machine_money(seconds));
+            self.people(phase, "index", self.tables.manifest().spec.cost.people.index_update_minutes);
         }
         if let Some(seconds) = self.trained(|record| record.seconds).filter(|_| self.variant.is_tuned()) {
             let (tokens, flops) = (self.trained(|record| record.tokens as f64), self.trained(|record| record.flops));
@@ -271,6 +416,7 @@ impl Entry<'_> {
             self.counted(phase, "training_flops", "flops", flops.expect("trained"));
             self.measured(phase, "training_seconds", seconds);
             self.priced(phase, "training_compute_money", self.machine_money(seconds));
+            self.people(phase, "training", self.tables.manifest().spec.cost.people.training_update_minutes);
         }
         self.totals(phase);
     }

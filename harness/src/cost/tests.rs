@@ -4,6 +4,10 @@ use crate::table::testing::Fixture;
 
 /// Four variants, two questions; a query takes 36 s without and 72 s with retrieval, so that money has round figures.
 fn tables() -> Tables {
+    run().tables()
+}
+
+fn run() -> Fixture {
     let mut run = Fixture::empty();
     (run.manifest.spec.cost.machine_hour, run.manifest.spec.cost.label) = (1.0, 0.5);
     run.manifest.spec.cost.storage_gib_month = 0.0;
@@ -17,7 +21,51 @@ fn tables() -> Tables {
         run.timing(variant, "a", 1.0, seconds);
         run.timing(variant, "b", 1.0, seconds);
     }
-    run.tables()
+    run
+}
+
+#[test]
+fn the_work_of_people_is_charged_where_it_is_declared() {
+    let mut run = run();
+    let people = &mut run.manifest.spec.cost.people;
+    (people.index_minutes, people.training_minutes, people.label_minutes, people.index_update_minutes) = (60.0, 120.0, 0.5, 3.0);
+    let free = Ledger::of(&run.tables());
+    assert_eq!(free.value(Hybrid, CostPhase::Setup, TOTAL_MINUTES), Some(60.0 + 120.0 + 400.0));
+    let before = free.value(Rag, CostPhase::Setup, TOTAL_MONEY).unwrap();
+    run.manifest.spec.cost.people.human_hour = 40.0;
+    let ledger = Ledger::of(&run.tables());
+    let value = |variant, phase, quantity: &str| ledger.value(variant, phase, quantity).unwrap();
+    assert!((value(Rag, CostPhase::Setup, TOTAL_MONEY) - before - 40.0).abs() < 1e-9);
+    assert!((value(Finetuned, CostPhase::Setup, "label_people_money") - 400.0 / 60.0 * 40.0).abs() < 1e-9);
+    assert!((value(Rag, CostPhase::Update, "index_people_money") - 2.0).abs() < 1e-9);
+    assert_eq!(ledger.value(Baseline, CostPhase::Setup, TOTAL_MINUTES), Some(0.0));
+}
+
+#[test]
+fn energy_and_memory_are_in_the_ledger_where_the_system_told() {
+    let mut run = run();
+    let silent = Ledger::of(&run.tables());
+    assert_eq!(silent.value(Rag, CostPhase::Setup, TOTAL_JOULES), None);
+    assert_eq!(silent.value(Rag, CostPhase::Query, TOTAL_CPU_SECONDS), None);
+    let phase = |name: &str, energy_joules| crate::store::manifest::PhaseRecord {
+        name: name.to_owned(),
+        seconds: 1.0,
+        cpu_seconds: 2.0,
+        peak_memory_bytes: Some(5000),
+        energy_joules,
+        overhead_seconds: None,
+    };
+    run.manifest.phases = vec![phase("index", Some(12.0)), phase("train", Some(300.0))];
+    for row in run.rows.iter_mut().filter(|row| row.variant == "rag" && row.phase == crate::store::row::Phase::Latency) {
+        row.resources = crate::store::row::QueryResources { cpu_ns: Some(3_000_000_000), energy_uj: Some(250_000) };
+    }
+    let ledger = Ledger::of(&run.tables());
+    assert_eq!(ledger.value(Hybrid, CostPhase::Setup, TOTAL_JOULES), Some(312.0));
+    assert_eq!(ledger.value(Finetuned, CostPhase::Setup, "training_peak_memory_bytes"), Some(5000.0));
+    assert_eq!(ledger.value(Rag, CostPhase::Query, TOTAL_CPU_SECONDS), Some(3.0));
+    assert_eq!(ledger.value(Rag, CostPhase::Query, TOTAL_JOULES), Some(0.25));
+    assert_eq!(ledger.value(Baseline, CostPhase::Query, TOTAL_JOULES), None);
+    assert_eq!(ledger.value(Rag, CostPhase::Query, RESIDENT_BYTES), Some(12_900_000.0));
 }
 
 #[test]
@@ -91,6 +139,16 @@ fn a_correct_answer_costs_a_query_over_the_score() {
     let cost = Ledger::of(&tables).per_correct(&tables, Baseline, 1000).unwrap();
     assert!((cost.point - 0.02).abs() < 1e-12);
     assert!(cost.ci_high.is_infinite(), "a score that may be zero bounds nothing");
+}
+
+#[test]
+fn the_interval_of_a_ratio_holds_what_both_sides_leave_open() {
+    let estimate = |point, ci_low, ci_high| Estimate { point, ci_low, ci_high, n: 50 };
+    let sure = ratio(&estimate(2.0, 2.0, 2.0), &estimate(0.5, 0.4, 0.625));
+    assert!((sure.point - 4.0).abs() < 1e-12 && (sure.ci_low - 3.2).abs() < 1e-12 && (sure.ci_high - 5.0).abs() < 1e-12, "{sure:?}");
+    let both = ratio(&estimate(2.0, 1.6, 2.5), &estimate(0.5, 0.4, 0.625));
+    let reach = (2.0f64).sqrt() * 1.25f64.ln();
+    assert!((both.ci_high / 4.0 - reach.exp()).abs() < 1e-9 && (both.ci_low / 4.0 - (-reach).exp()).abs() < 1e-9, "{both:?}");
 }
 
 #[test]

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use super::check::{Raw, RawSample};
 use super::error::{At, DatasetError, Place, Problems};
 use super::files::Files;
-use super::row::{Row, for_each_row};
+use super::row::Row;
+use super::rows::for_each_row;
 use super::{DatasetInfo, Document, Sample, Split};
 
 pub(super) const CORPUS: &str = "corpus.jsonl";
 pub(super) const QUERIES: &str = "queries.jsonl";
-const QRELS: &str = "qrels/test.tsv";
+pub(super) const QRELS: &str = "qrels/test.tsv";
 
 pub(super) fn read(files: &Files, problems: &mut Problems) -> Result<Raw, DatasetError> {
     let info = DatasetInfo { name: files.short_name(), retrieval_only: true, ..DatasetInfo::default() };
@@ -86,14 +87,6 @@ fn read_qrels(files: &Files, queries: &BTreeMap<String, String>, problems: &mut 
 }
 
 fn new_sample(id: &str, question: &str, place: Place) -> RawSample {
-    let sample = Sample {
-        id: id.to_owned(),
-        question: question.to_owned(),
-        references: Vec::new(),
-        relevant: Vec::new(),
-        slices: BTreeMap::new(),
-        answerable: true,
-        cluster: None,
-    };
+    let sample = Sample { id: id.to_owned(), question: question.to_owned(), ..Sample::default() };
     RawSample { sample, place, split: Some(Split::Test), group: None }
 }

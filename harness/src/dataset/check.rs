@@ -27,7 +27,7 @@ pub(super) struct RawSample {
 
 /// Finds whatever makes `raw` no dataset.
 pub(super) fn check(raw: &Raw, label: &str, problems: &mut Problems) {
-    if raw.documents.is_empty() {
+    if raw.documents.is_empty() && !raw.info.closed_book {
         problems.add(&Place::file(label), "has an empty corpus", "add at least one document");
     }
     if !raw.samples.iter().any(|raw| matches!(raw.split, None | Some(Split::Test))) {
@@ -38,6 +38,13 @@ pub(super) fn check(raw: &Raw, label: &str, problems: &mut Problems) {
     let known: BTreeSet<&str> = raw.documents.iter().map(|(document, _)| document.id.as_str()).collect();
     for RawSample { sample, place, .. } in &raw.samples {
         references(sample, raw.info.retrieval_only, place, problems);
+        if let Some(reference) = sample.references.iter().find(|text| !sample.choices.is_empty() && !sample.choices.contains(text)) {
+            problems.add(
+                place,
+                format!("has the reference `{reference}`, which is none of its choices"),
+                "take the right choice as it stands",
+            );
+        }
         for id in sample.relevant.iter().filter(|id| !known.contains(id.as_str())) {
             problems.add(
                 place,

@@ -30,6 +30,8 @@ pub enum At {
     Line(usize),
     /// A line and a column, both from 1.
     Column(usize, usize),
+    /// A row of a file without lines, from 1.
+    Row(usize),
     /// An element of one JSON document, as `data[0].paragraphs[2]`.
     Element(String),
 }
@@ -37,7 +39,7 @@ pub enum At {
 impl At {
     fn line(&self) -> usize {
         match *self {
-            Self::Line(line) | Self::Column(line, _) => line,
+            Self::Line(line) | Self::Column(line, _) | Self::Row(line) => line,
             Self::File | Self::Element(_) => 0,
         }
     }
@@ -57,6 +59,7 @@ impl fmt::Display for Place {
             At::File => Ok(()),
             At::Line(line) => write!(f, " line {line}"),
             At::Column(line, column) => write!(f, " line {line} column {column}"),
+            At::Row(row) => write!(f, " row {row}"),
             At::Element(path) => write!(f, " {path}"),
         }
     }
@@ -178,7 +181,9 @@ impl Hint for DatasetError {
             Self::NotFound { .. } => {
                 Some("`dataset.path` is taken from the folder of the spec; `builtin` is the dataset that ships with ragft".into())
             }
-            Self::UnknownFormat { .. } => Some("set `dataset.format` to `native`, `squad`, `beir` or `jsonl`".into()),
+            Self::UnknownFormat { .. } => {
+                Some("set `dataset.format`, for example to `native`, `squad`, `beir` or `table`; `ragft init --print` lists all".into())
+            }
             Self::Invalid { dataset, .. } => Some(format!("run `ragft dataset check {dataset}` to list every problem")),
             Self::Overlap { .. } => Some(
                 "drop the training questions named, or set `dataset.overlap = \"report\"` to run all the same with a note in every report"

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::{DatasetError, Place, Problems};
 
-/// Depth to which a folder is listed: `qrels/test.tsv` is the deepest any format goes.
-const DEPTH: usize = 2;
+/// Depth to which a folder is listed: a configuration's folder with a folder per split is the deepest any format goes.
+const DEPTH: usize = 3;
 
 #[derive(Debug, Clone)]
 enum Entry {
@@ -78,13 +78,18 @@ impl Files {
         self.entries.keys().map(String::as_str)
     }
 
+    /// The bytes of a file.
+    pub(super) fn bytes(&self, name: &str) -> Result<Cow<'static, [u8]>, DatasetError> {
+        match self.entries.get(name) {
+            None => Err(DatasetError::NotFound { path: name.into() }),
+            Some(Entry::Bytes(bytes)) => Ok(Cow::Borrowed(bytes)),
+            Some(Entry::Path(path)) => Ok(std::fs::read(path).map_err(|source| read_error(path, source))?.into()),
+        }
+    }
+
     /// The text of a file without a byte order mark; a file that is not UTF-8 is a problem and gives nothing.
     pub(super) fn text(&self, name: &str, problems: &mut Problems) -> Result<Option<String>, DatasetError> {
-        let bytes: Cow<'_, [u8]> = match self.entries.get(name) {
-            None => return Err(DatasetError::NotFound { path: name.into() }),
-            Some(Entry::Bytes(bytes)) => Cow::Borrowed(bytes),
-            Some(Entry::Path(path)) => std::fs::read(path).map_err(|source| read_error(path, source))?.into(),
-        };
+        let bytes = self.bytes(name)?;
         match std::str::from_utf8(&bytes) {
             Ok(text) => Ok(Some(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned())),
             Err(error) => {

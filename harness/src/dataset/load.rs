@@ -8,8 +8,9 @@ use super::check::{self, Raw};
 use super::error::{DatasetError, Problem, Problems};
 use super::files::Files;
 use super::overlap::{self, Overlap, OverlapKind};
-use super::{Dataset, Split, beir, jsonl, native, split, squad};
-use crate::spec::{DatasetFormat, DatasetSpec, OverlapPolicy};
+use super::rows::RowFile;
+use super::{Dataset, Leak, Split, beir, leak, native, rows, split, squad, table};
+use crate::spec::{DatasetFormat, DatasetSpec, NoReference, OverlapPolicy};
 
 /// Everything that is to be said about a dataset, good or bad.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub struct Examination {
     pub problems: Vec<Problem>,
     /// What train and test share, whatever the policy says of it.
     pub overlaps: Vec<Overlap>,
+    /// Texts that stand where they should not; never refused, only told.
+    pub leaks: Vec<Leak>,
     /// The dataset, split and limited, with notes.
     pub dataset: Option<Dataset>,
 }
@@ -52,7 +55,7 @@ fn open(spec: &DatasetSpec, base_dir: &Path) -> Result<Files, DatasetError> {
 }
 
 fn accept(examination: Examination, files: &Files, spec: &DatasetSpec) -> Result<Dataset, DatasetError> {
-    let Examination { problems, mut overlaps, dataset } = examination;
+    let Examination { problems, mut overlaps, dataset, .. } = examination;
     let name = files.label().to_owned();
     let Some(dataset) = dataset else { return Err(DatasetError::Invalid { dataset: name, problems }) };
     overlaps.retain(|overlap| overlap.kind != OverlapKind::Document);
@@ -67,7 +70,12 @@ fn examine(files: &Files, spec: &DatasetSpec, seed: u64, base_dir: &Path) -> Res
         return Err(DatasetError::TestFraction { value: spec.test_fraction });
     }
     let mut problems = Problems::default();
-    let raw = read(files, spec, base_dir, &mut problems)?;
+    let mut raw = read(files, spec, base_dir, &mut problems)?;
+    if spec.no_reference == NoReference::Unanswerable && !raw.info.retrieval_only {
+        for raw in raw.samples.iter_mut().filter(|raw| raw.sample.references.is_empty()) {
+            raw.sample.answerable = false;
+        }
+    }
     check::check(&raw, files.label(), &mut problems);
     if !problems.0.is_empty() {
         return Ok(Examination { problems: problems.sorted(), ..Examination::default() });
@@ -75,39 +83,60 @@ fn examine(files: &Files, spec: &DatasetSpec, seed: u64, base_dir: &Path) -> Res
     let mut dataset = assemble(raw, spec.test_fraction, seed);
     let overlaps = overlap::find(&dataset);
     dataset.notes.extend(overlaps.iter().map(Overlap::to_string));
+    let leaks = leak::find(&dataset, &spec.leak);
+    dataset.notes.extend(leaks.iter().map(Leak::to_string));
     dataset.notes.extend(split::limit(&mut dataset.test, spec.limit, seed, "test"));
     dataset.notes.extend(split::limit(&mut dataset.train, spec.train_limit, seed, "training"));
-    Ok(Examination { problems: Vec::new(), overlaps, dataset: Some(dataset) })
+    Ok(Examination { problems: Vec::new(), overlaps, leaks, dataset: Some(dataset) })
 }
 
 fn read(files: &Files, spec: &DatasetSpec, base_dir: &Path, problems: &mut Problems) -> Result<Raw, DatasetError> {
     let wrong = |format, expected| DatasetError::WrongShape { path: files.label().to_owned(), format, expected };
-    let format = if spec.format == DatasetFormat::Auto { detect(files)? } else { spec.format };
-    match (format, files.main()) {
-        (DatasetFormat::Native, None) => native::read(files, problems),
-        (DatasetFormat::Beir, None) => beir::read(files, problems),
-        (DatasetFormat::Jsonl, Some(main)) => jsonl::read(files, main, base_dir, spec, problems),
-        (DatasetFormat::Squad, _) if !squad::parts(files).is_empty() => squad::read(files, problems),
-        (DatasetFormat::Native, _) => Err(wrong("native", "a folder with `documents.jsonl` and `test.jsonl`")),
-        (DatasetFormat::Beir, _) => Err(wrong("beir", "a folder with `corpus.jsonl`, `queries.jsonl` and `qrels/test.tsv`")),
-        (DatasetFormat::Jsonl, _) => Err(wrong("jsonl", "a file with one question per line")),
-        (DatasetFormat::Squad | DatasetFormat::Auto, _) => {
-            Err(wrong("squad", "a `.json` file, or a folder with `train-*.json` and `dev-*.json`"))
-        }
+    let format = if spec.format == DatasetFormat::Auto { detect(files, spec)? } else { spec.format };
+    let is_file = files.main().is_some();
+    match format {
+        DatasetFormat::Native if !is_file => native::read(files, problems),
+        DatasetFormat::Native => Err(wrong("native", "a folder with `documents.jsonl` and `test.jsonl`")),
+        DatasetFormat::Beir if !is_file => beir::read(files, problems),
+        DatasetFormat::Beir => Err(wrong("beir", "a folder with `corpus.jsonl`, `queries.jsonl` and `qrels/test.tsv`")),
+        DatasetFormat::Jsonl if !is_file => Err(wrong("jsonl", "a file with one question per line")),
+        DatasetFormat::Squad if is_nested(files, true)? => squad::read(files, problems),
+        DatasetFormat::Auto => unreachable!("a format was found or the set refused"),
+        _ if holds_rows(files) => table::read(files, format, base_dir, spec, problems),
+        DatasetFormat::Squad => Err(wrong("squad", "a `.json` file, or a folder with `train-*.json` and `dev-*.json`")),
+        _ => Err(wrong("rows", "a file of rows (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, `.arrow`) or a folder with one per split")),
     }
 }
 
-/// Tells a format by the names of the files.
-fn detect(files: &Files) -> Result<DatasetFormat, DatasetError> {
-    let ends = |name: &str, extension: &str| Path::new(name).extension().is_some_and(|found| found.eq_ignore_ascii_case(extension));
-    match files.main() {
-        Some(main) if ends(main, "json") => Ok(DatasetFormat::Squad),
-        Some(main) if ends(main, "jsonl") => Ok(DatasetFormat::Jsonl),
-        None if files.has(native::INFO) || files.has(native::DOCUMENTS) => Ok(DatasetFormat::Native),
-        None if files.has(beir::CORPUS) || files.has(beir::QUERIES) => Ok(DatasetFormat::Beir),
-        None if !squad::parts(files).is_empty() => Ok(DatasetFormat::Squad),
-        _ => Err(DatasetError::UnknownFormat { path: files.label().to_owned() }),
+fn holds_rows(files: &Files) -> bool {
+    let layout = table::layout(files);
+    let all_rows = layout.questions.iter().all(|(name, _)| RowFile::of(name).is_some());
+    all_rows && !(layout.questions.is_empty() && layout.configurations.is_empty())
+}
+
+/// Whether the set is SQuAD's own tree of articles, paragraphs and questions, not a table of rows; `unclear` where no row can be read.
+fn is_nested(files: &Files, unclear: bool) -> Result<bool, DatasetError> {
+    let parts = squad::parts(files);
+    let Some((name, _)) = parts.first().filter(|(name, _)| RowFile::of(name).is_none_or(|kind| kind == RowFile::List)) else {
+        return Ok(false);
+    };
+    Ok(rows::first_row(files, name)?.map_or(unclear, |fields| fields.contains_key("paragraphs")))
+}
+
+/// Tells a format by the names of the files and by what their first rows hold.
+fn detect(files: &Files, spec: &DatasetSpec) -> Result<DatasetFormat, DatasetError> {
+    if files.main().is_none() {
+        if files.has(native::INFO) || files.has(native::DOCUMENTS) {
+            return Ok(DatasetFormat::Native);
+        }
+        if files.has(beir::CORPUS) && (files.has(beir::QUERIES) || files.has(beir::QRELS)) || files.has(beir::QUERIES) {
+            return Ok(DatasetFormat::Beir);
+        }
     }
+    if !squad::parts(files).is_empty() && is_nested(files, false)? {
+        return Ok(DatasetFormat::Squad);
+    }
+    table::detect(files, &spec.columns)?.ok_or_else(|| DatasetError::UnknownFormat { path: files.label().to_owned() })
 }
 
 fn assemble(mut raw: Raw, test_fraction: f64, seed: u64) -> Dataset {

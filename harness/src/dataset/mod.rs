@@ -3,21 +3,38 @@
 //! A reader turns a file or folder into a [`Dataset`]; [`Dataset`] is only ever seen checked: ids are unique, every question has a
 //! reference or says that it has no answer, every relevant id names a document. This module reads and checks; it scores nothing.
 //!
-//! A new format is one file here with a `read` that fills a `check::Raw`, and a line in `load::read`.
+//! A new format of rows is one file here with a function that turns a row into a question, and a line in `table`; one of another shape
+//! has a `read` that fills a `check::Raw`, and a line in `load::read`.
 
+mod autorag;
 mod beir;
 mod builtin;
+mod chat;
 mod check;
+mod choices;
+mod columnar;
 mod error;
+mod fence;
 mod files;
-mod jsonl;
+mod flashrag;
+#[cfg(test)]
+mod format_tests;
+mod hotpot;
+mod leak;
 mod load;
+mod mapped;
 mod native;
+mod open_qa;
 mod overlap;
+mod paragraphs;
+mod plain;
+mod predictions;
 mod row;
+mod rows;
 mod split;
 mod squad;
 mod summary;
+mod table;
 #[cfg(test)]
 mod tests;
 pub mod world;
@@ -26,9 +43,11 @@ mod write;
 pub use builtin::builtin;
 pub use error::{At, DatasetError, Place, Problem};
 pub use files::Files;
+pub use leak::{Leak, LeakKind};
 pub use load::{Examination, check, content_hash, load, load_from};
 pub use overlap::{Overlap, OverlapKind};
-pub use summary::{Lengths, SplitSummary, Summary, summary};
+pub use predictions::{Prediction, read_predictions};
+pub use summary::{CORRELATION, EFFECT, Lengths, Needed, Reach, SplitSummary, Summary, summary};
 pub use write::write_native;
 
 use std::collections::BTreeMap;
@@ -63,6 +82,9 @@ pub struct Sample {
     /// Ids of the documents that hold the answer; empty when the set has no relevance labels for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relevant: Vec<String>,
+    /// What may be chosen from, in multiple-choice sets; the right ones are the references.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<String>,
     /// Tags by which every table can be cut, for example `knowledge = fresh`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub slices: BTreeMap<String, String>,
@@ -72,6 +94,21 @@ pub struct Sample {
     /// The unit of clustered statistics; defaults to the first relevant document, else the sample itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            question: String::new(),
+            references: Vec::new(),
+            relevant: Vec::new(),
+            choices: Vec::new(),
+            slices: BTreeMap::new(),
+            answerable: true,
+            cluster: None,
+        }
+    }
 }
 
 fn yes() -> bool {
@@ -147,6 +184,9 @@ pub struct DatasetInfo {
     /// Questions have no references: only retrieval is measured.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retrieval_only: bool,
+    /// There are no documents: only variants without passages can be measured.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed_book: bool,
     /// What each slice means, by slice name.
     #[serde(default)]
     pub slices: BTreeMap<String, String>,

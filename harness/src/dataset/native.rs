@@ -3,13 +3,14 @@
 use super::check::{Raw, RawSample};
 use super::error::{At, DatasetError, Place, Problems};
 use super::files::Files;
-use super::row::{Row, for_each_row};
+use super::row::Row;
+use super::rows::for_each_row;
 use super::{DatasetInfo, Document, Sample, Split};
 
 pub(super) const INFO: &str = "dataset.toml";
 pub(super) const DOCUMENTS: &str = "documents.jsonl";
 const DOCUMENT_FIELDS: [&str; 4] = ["id", "title", "text", "date"];
-const SAMPLE_FIELDS: [&str; 7] = ["id", "question", "references", "relevant", "slices", "answerable", "cluster"];
+const SAMPLE_FIELDS: [&str; 8] = ["id", "question", "references", "relevant", "choices", "slices", "answerable", "cluster"];
 
 pub(super) fn file_of(split: Split) -> &'static str {
     match split {
@@ -23,8 +24,12 @@ pub(super) fn read(files: &Files, problems: &mut Problems) -> Result<Raw, Datase
     let mut raw = Raw { info: read_info(files, problems)?, ..Raw::default() };
     if files.has(DOCUMENTS) {
         for_each_row(files, DOCUMENTS, problems, |row| raw.documents.extend(read_document(row)))?;
-    } else {
-        problems.add(&Place::file(DOCUMENTS), "is missing", "add it with one `{\"id\": .., \"text\": ..}` per line");
+    } else if !raw.info.closed_book {
+        problems.add(
+            &Place::file(DOCUMENTS),
+            "is missing",
+            "add it with one `{\"id\": .., \"text\": ..}` per line, or say `closed_book = true` in `dataset.toml`",
+        );
     }
     for split in [Split::Train, Split::Validation, Split::Test] {
         if files.has(file_of(split)) {
@@ -62,9 +67,9 @@ fn read_document(row: &mut Row<'_>) -> Option<(Document, Place)> {
 fn read_sample(row: &mut Row<'_>, split: Split) -> Option<RawSample> {
     let (id, question) = (row.required("id"), row.required("question"));
     let (references, relevant) = (row.texts("references"), row.texts("relevant"));
-    let (slices, cluster) = (row.table("slices"), row.optional("cluster"));
+    let (choices, slices, cluster) = (row.texts("choices"), row.table("slices"), row.optional("cluster"));
     let answerable = row.flag("answerable").unwrap_or(true);
     row.refuse_rest(&SAMPLE_FIELDS);
-    let sample = Sample { id: id?, question: question?, references, relevant, slices, answerable, cluster };
+    let sample = Sample { id: id?, question: question?, references, relevant, choices, slices, answerable, cluster };
     Some(RawSample { sample, place: row.place.clone(), split: Some(split), group: None })
 }

@@ -73,8 +73,12 @@ fn kind(dataset: &Dataset, kind: OverlapKind, shares: impl Fn(&Sample) -> bool) 
 
 /// Lower case, letters and digits only, single blanks.
 fn wording(question: &str) -> String {
-    let lower = question.to_lowercase();
-    lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    words(question).collect::<Vec<_>>().join(" ")
+}
+
+/// Words in lower case, without punctuation.
+fn words(text: &str) -> impl Iterator<Item = String> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
 #[cfg(test)]

@@ -1,44 +1,19 @@
-//! One JSON object, taken apart field by field; whatever is wrong with it is noted and reading goes on.
+//! One row, taken apart field by field; whatever is wrong with it is noted and reading goes on.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::error::{At, DatasetError, Place, Problems};
-use super::files::Files;
+use super::error::{Place, Problems};
 use crate::diagnostic::nearest;
 
-/// A JSON object and where it stands.
+/// The fields of one row and where it stands.
 pub(super) struct Row<'a> {
     pub(super) place: Place,
+    /// Number of the row in its file, from 1.
+    pub(super) number: usize,
     pub(super) problems: &'a mut Problems,
     fields: Map<String, Value>,
-}
-
-/// Calls `each` for every non-blank line of a JSONL file that holds an object.
-pub(super) fn for_each_row(
-    files: &Files,
-    name: &str,
-    problems: &mut Problems,
-    mut each: impl FnMut(&mut Row<'_>),
-) -> Result<(), DatasetError> {
-    let Some(text) = files.text(name, problems)? else { return Ok(()) };
-    let file = Place::file(name).file;
-    for (index, line) in text.lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let place = Place { file: file.clone(), at: At::Line(index + 1) };
-        match serde_json::from_str(line) {
-            Ok(Value::Object(fields)) => each(&mut Row { place, problems, fields }),
-            Ok(_) => problems.add(&place, "is not a JSON object", "write one `{..}` per line"),
-            Err(error) => {
-                let place = Place { file: file.clone(), at: At::Column(index + 1, error.column()) };
-                problems.add(&place, format!("is not valid JSON ({})", reason(&error)), "write one complete object per line");
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What the parser says, without its own line and column.
@@ -48,10 +23,48 @@ pub(super) fn reason(error: &serde_json::Error) -> String {
 }
 
 impl<'a> Row<'a> {
+    pub(super) fn new(fields: Map<String, Value>, place: Place, number: usize, problems: &'a mut Problems) -> Self {
+        Self { place, number, problems, fields }
+    }
+
+    /// Whether the field is there and not null.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.fields.get(field).is_some_and(|value| !value.is_null())
+    }
+
+    /// A field as it is.
+    pub(super) fn get(&self, field: &str) -> Option<&Value> {
+        self.fields.get(field).filter(|value| !value.is_null())
+    }
+
+    /// All fields, taken out.
+    pub(super) fn fields(&mut self) -> Map<String, Value> {
+        std::mem::take(&mut self.fields)
+    }
+
+    /// Takes a field out as it is.
+    pub(super) fn take(&mut self, field: &str) -> Option<Value> {
+        self.fields.remove(field).filter(|value| !value.is_null())
+    }
+
+    /// The first of `names` that is there; if none is, the first.
+    pub(super) fn first_of<'n>(&self, names: &[&'n str]) -> &'n str {
+        names.iter().find(|name| self.has(name)).unwrap_or(&names[0])
+    }
+
+    /// The string of `field`, or a name made of the file's and the row's number.
+    pub(super) fn id_or_number(&mut self, field: &str) -> Option<String> {
+        if self.has(field) {
+            return self.required(field);
+        }
+        let stem = std::path::Path::new(&*self.place.file).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        Some(format!("{}:{}", stem.unwrap_or_default(), self.number))
+    }
+
     /// An element of a larger JSON document; anything but an object is a problem.
     pub(super) fn element(value: Value, place: Place, problems: &'a mut Problems) -> Option<Self> {
         if let Value::Object(fields) = value {
-            return Some(Self { place, problems, fields });
+            return Some(Self::new(fields, place, 0, problems));
         }
         problems.add(&place, "is not a JSON object", "write an object here");
         None
@@ -77,12 +90,17 @@ impl<'a> Row<'a> {
     }
 
     fn missing(&mut self, field: &str) -> Option<String> {
+        self.missing_of(field, &format!("add `{field}`"));
+        None
+    }
+
+    /// Says that a field is not there, and which one may have been meant; otherwise the mend.
+    pub(super) fn missing_of(&mut self, field: &str, mend: &str) {
         let near = nearest(field, self.fields.keys().map(String::as_str)).map(str::to_owned);
         // The misspelt field is not to be told of a second time, as unknown.
         near.iter().for_each(|near| drop(self.fields.remove(near)));
-        let mend = near.map_or_else(|| format!("add `{field}`"), |near| format!("did you mean the field `{near}`?"));
+        let mend = near.map_or_else(|| mend.to_owned(), |near| format!("did you mean the field `{near}`?"));
         self.problem(format!("has no `{field}`"), mend);
-        None
     }
 
     fn wrong_type<T>(&mut self, field: &str, expected: &str) -> Option<T> {
@@ -98,25 +116,56 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// A number from 0 on if the field is there; as text from a table of text.
+    pub(super) fn quantity(&mut self, field: &str) -> Option<f64> {
+        let text = self.optional(field)?;
+        let value = text.trim().parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0);
+        value.or_else(|| self.wrong_type(field, "a number from 0 on"))
+    }
+
+    /// A whole number if the field is there.
+    pub(super) fn count(&mut self, field: &str) -> Option<u32> {
+        let text = self.optional(field)?;
+        text.trim().parse().ok().or_else(|| self.wrong_type(field, "a whole number"))
+    }
+
+    /// Fields left over are none of the reader's, unless they look like one of these.
+    pub(super) fn refuse_misspelt(&mut self, known: &[&str]) {
+        for field in std::mem::take(&mut self.fields).keys() {
+            let near = nearest(field, known.iter().copied()).filter(|near| strsim::damerau_levenshtein(near, field) <= 2);
+            if let Some(near) = near {
+                self.problem(format!("has a field `{field}`"), format!("did you mean `{near}`?"));
+            }
+        }
+    }
+
     /// A truth value if the field is there.
     pub(super) fn flag(&mut self, field: &str) -> Option<bool> {
         match self.fields.remove(field) {
             None | Some(Value::Null) => None,
             Some(Value::Bool(value)) => Some(value),
+            Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => Some(true),
+            Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => Some(false),
             Some(_) => self.wrong_type(field, "`true` or `false`"),
         }
     }
 
-    /// A string, or a list of strings or of objects with a `text`; absent gives an empty list. Blank ones and repeats are left out.
+    /// A string, or a list of strings or of objects with a `text` or `answer`; absent gives an empty list. Blank ones and repeats are left out.
     pub(super) fn texts(&mut self, field: &str) -> Vec<String> {
         let items = match self.fields.remove(field) {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Array(items)) => items,
+            Some(Value::Object(mut columns)) if columns.get("text").is_some_and(Value::is_array) => match columns.remove("text") {
+                // As tables store SQuAD's answers: an object of lists.
+                Some(Value::Array(items)) => items,
+                _ => Vec::new(),
+            },
             Some(single) => vec![single],
         };
         let mut texts = Vec::with_capacity(items.len());
         for item in items {
-            match scalar(item.get("text").unwrap_or(&item)) {
+            let item = item.get("text").or_else(|| item.get("answer")).unwrap_or(&item);
+            match scalar(item) {
                 Some(text) if text.trim().is_empty() || texts.contains(&text) => {}
                 Some(text) => texts.push(text),
                 None => return self.wrong_type(field, "a string or a list of strings").unwrap_or_default(),
@@ -160,7 +209,7 @@ impl<'a> Row<'a> {
 }
 
 /// A string, or a number or truth value as text.
-fn scalar(value: &Value) -> Option<String> {
+pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),

@@ -107,6 +107,7 @@ mod tests {
             relevant: relevant.iter().map(|id| (*id).to_owned()).collect(),
             slices: BTreeMap::new(),
             answerable: true,
+            choices: Vec::new(),
             cluster: None,
         };
         RawSample { sample, place: Place::file("x"), split: None, group: None }

@@ -9,7 +9,6 @@
 //!
 //! Answer offsets are not used; where one does not point at its answer, a note says how many.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
@@ -17,8 +16,9 @@ use serde_json::Value;
 use super::check::{Raw, RawSample};
 use super::error::{At, DatasetError, Place, Problems};
 use super::files::Files;
+use super::paragraphs::Paragraphs;
 use super::row::{Row, reason};
-use super::{DatasetInfo, Document, Sample, Split};
+use super::{DatasetInfo, Sample, Split, table};
 
 /// The files to read and the split each is; no split means that one file must serve for all.
 pub(super) fn parts(files: &Files) -> Vec<(String, Option<Split>)> {
@@ -57,11 +57,9 @@ pub(super) fn read(files: &Files, problems: &mut Problems) -> Result<Raw, Datase
 struct Reader {
     raw: Raw,
     split: Option<Split>,
-    /// Paragraphs seen so far under a title, by text.
-    paragraphs: BTreeMap<String, BTreeMap<String, String>>,
+    paragraphs: Paragraphs,
     answers: usize,
     misplaced: usize,
-    repeated: usize,
 }
 
 impl Reader {
@@ -88,7 +86,7 @@ impl Reader {
         let Some(mut row) = Row::element(value, place.clone(), problems) else { return };
         let (context, questions) = (row.required("context"), row.list("qas"));
         let Some(context) = context else { return };
-        let document = self.document(title, group, &context, place);
+        let document = self.paragraphs.document(group, title, &context, place, &mut self.raw.documents);
         for (number, question) in questions.into_iter().enumerate() {
             let place = within(place, &format!("qas[{number}]"));
             let Some(row) = Row::element(question, place, problems) else { continue };
@@ -96,20 +94,6 @@ impl Reader {
             let split = self.split;
             self.raw.samples.extend(sample.map(|(sample, place)| RawSample { sample, place, split, group: Some(group.to_owned()) }));
         }
-    }
-
-    /// The id of the paragraph's document, which is made if it is new.
-    fn document(&mut self, title: &str, group: &str, context: &str, place: &Place) -> String {
-        let known = self.paragraphs.entry(group.to_owned()).or_default();
-        if let Some(id) = known.get(context) {
-            self.repeated += 1;
-            return id.clone();
-        }
-        let id = format!("{group}/{}", known.len());
-        known.insert(context.to_owned(), id.clone());
-        let document = Document { id: id.clone(), title: title.to_owned(), text: context.to_owned(), date: None };
-        self.raw.documents.push((document, place.clone()));
-        id
     }
 
     fn question(&mut self, mut row: Row<'_>, context: &str, document: &str) -> Option<(Sample, Place)> {
@@ -130,9 +114,8 @@ impl Reader {
             question: question?.trim().to_owned(),
             references: if impossible { Vec::new() } else { references },
             relevant: vec![document.to_owned()],
-            slices: BTreeMap::new(),
             answerable: !impossible,
-            cluster: None,
+            ..Sample::default()
         };
         Some((sample, row.place))
     }
@@ -154,13 +137,29 @@ impl Reader {
                 self.misplaced, self.answers
             ));
         }
-        if self.repeated > 0 {
-            self.raw
-                .notes
-                .push(format!("{} paragraphs repeat an earlier one of their article and became one document with it", self.repeated));
+        if self.paragraphs.repeated > 0 {
+            self.raw.notes.push(format!(
+                "{} paragraphs repeat an earlier one of their article and became one document with it",
+                self.paragraphs.repeated
+            ));
         }
         self.raw
     }
+}
+
+/// A question as the hub's tables have it: `context` beside `question`, `answers` as an object of lists.
+pub(super) fn row(reader: &mut table::Reader<'_>, row: &mut Row<'_>, split: Option<Split>) {
+    let (id, question, context) = (row.id_or_number("id"), row.required("question"), row.required("context"));
+    let title = row.optional("title").unwrap_or_default().replace('_', " ");
+    let references = row.texts("answers");
+    // In tables an unanswerable question has empty lists.
+    let answerable = !row.flag("is_impossible").unwrap_or(references.is_empty());
+    let (Some(id), Some(question), Some(context)) = (id, question, context) else { return };
+    let document = reader.paragraphs.document(&title, &title, &context, &row.place, &mut reader.raw.documents);
+    let references = if answerable { references.iter().map(|text| text.trim().to_owned()).collect() } else { Vec::new() };
+    let group = (!title.is_empty()).then_some(title);
+    let sample = Sample { id, question: question.trim().to_owned(), references, relevant: vec![document], answerable, ..Sample::default() };
+    reader.push(sample, row, split, group);
 }
 
 fn element(file: &Place, path: String) -> Place {

@@ -4,29 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::diagnostic::Hint as _;
-use crate::spec::{ColumnSpec, DatasetFormat, DatasetSpec, OverlapPolicy};
+use crate::spec::{ColumnSpec, DatasetSpec, OverlapPolicy};
 
-fn spec() -> DatasetSpec {
-    DatasetSpec {
-        path: "set".into(),
-        format: DatasetFormat::Auto,
-        documents: PathBuf::new(),
-        train: PathBuf::new(),
-        test_fraction: 0.5,
-        limit: 0,
-        train_limit: 0,
-        overlap: OverlapPolicy::Refuse,
-        columns: ColumnSpec {
-            id: "id".into(),
-            question: "question".into(),
-            references: "references".into(),
-            relevant: "relevant".into(),
-            slices: Vec::new(),
-            document_id: "id".into(),
-            title: "title".into(),
-            text: "text".into(),
-        },
-    }
+pub(super) fn spec() -> DatasetSpec {
+    DatasetSpec { path: "set".into(), ..crate::spec::read("", &[]).unwrap().dataset }
 }
 
 const DOCUMENTS: &str = r#"{"id": "d1", "title": "One", "text": "The first text."}
@@ -296,7 +277,7 @@ fn a_limit_takes_nothing_from_the_hash() {
 }
 
 /// The folder of published sets, if there is one.
-fn published() -> Option<PathBuf> {
+pub(super) fn published() -> Option<PathBuf> {
     let folder = std::env::var_os("RAGFT_TEST_DATA").map(PathBuf::from);
     if folder.is_none() {
         eprintln!("RAGFT_TEST_DATA is not set: published sets are not read");

@@ -26,7 +26,9 @@ fn write_all(dataset: &Dataset, parent: &Path, dir: &Path) -> io::Result<()> {
     let folder = staging.path().join("dataset");
     fs::create_dir(&folder)?;
     fs::write(folder.join(INFO), toml::to_string(&dataset.info).map_err(io::Error::other)?)?;
-    write_lines(&folder.join(DOCUMENTS), &dataset.documents)?;
+    if !dataset.info.closed_book {
+        write_lines(&folder.join(DOCUMENTS), &dataset.documents)?;
+    }
     for (split, samples) in dataset.splits() {
         if split == Split::Test || !samples.is_empty() {
             write_lines(&folder.join(file_of(split)), samples)?;

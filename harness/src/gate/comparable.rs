@@ -39,7 +39,7 @@ fn reason(requirement: Requirement, candidate: &Run, reference: &Run) -> Option<
         Requirement::Seeds => differs("seeds", &to.seeds, &of.seeds),
         Requirement::Limit => differs("limit", &to.dataset.limit, &of.dataset.limit),
         Requirement::Decoding => differs("decoding", &decoding(to), &decoding(of)),
-        Requirement::Retrieval => differs("retrieval", &retrieval(to), &retrieval(of)),
+        Requirement::Retrieval => differs("retrieval", &retrieval(to), &retrieval(of)).or_else(|| hash("reranker")),
         Requirement::Finetune => differs("finetune", &(&to.finetune, &to.hybrid), &(&of.finetune, &of.hybrid)),
         Requirement::Device => differs("device", &reference.manifest().machine.device, &candidate.manifest().machine.device),
         Requirement::Variants => variants(candidate, reference),
@@ -58,7 +58,9 @@ fn decoding(spec: &RunSpec) -> impl PartialEq + std::fmt::Debug {
 }
 
 fn retrieval(spec: &RunSpec) -> impl PartialEq + std::fmt::Debug {
-    (spec.retrieval.top_k, spec.retrieval.chunk.clone(), spec.retrieval.hnsw.clone())
+    let retrieval = &spec.retrieval;
+    let index = (retrieval.chunk.clone(), retrieval.hnsw.clone(), retrieval.store.is_memory());
+    (retrieval.top_k, index, retrieval.search.clone(), retrieval.bm25.clone(), retrieval.embedding.clone(), retrieval.rerank.candidates)
 }
 
 fn variants(candidate: &Run, reference: &Run) -> Option<String> {

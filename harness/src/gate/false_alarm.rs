@@ -18,7 +18,7 @@ use super::run::{Run, Values};
 use super::{GateError, Origin, comparable, judge_of};
 use crate::rng::Rng;
 use crate::spec::VariantKind;
-use crate::stats::{Estimate, power, wilson};
+use crate::stats::{Assumptions, Estimate, wilson};
 use crate::table::{ALL, primary_of};
 
 /// Draws behind bounds and tests of a simulated pair: fewer than of a real one, for there are hundreds.
@@ -82,7 +82,7 @@ pub struct Power {
     pub gate: Estimate,
     /// Share of pairs in which the one test over all questions, read alone, was significant.
     pub alone: Estimate,
-    /// The same by the planner's formula, from the discordance and design effect of the pairs.
+    /// The same as the planner has it, from the discordance and design effect of the pairs.
     pub planned: f64,
 }
 
@@ -145,14 +145,24 @@ fn summary(run: &Run, policy: &Policy, trial: &Trial, tests: usize, results: &[S
     let power = planted.map(|planted| {
         let found: Vec<Found> = results.iter().filter_map(|result| result.found).collect();
         let mean = |of: &dyn Fn(&Found) -> f64| found.iter().map(of).sum::<f64>() / found.len().max(1) as f64;
-        let n = mean(&|found| found.n as f64) / mean(&|found| found.design_effect);
+        let (size, effect) = (cluster_size(run), mean(&|found| found.design_effect));
+        // One-sided, as the gate tests.
+        let assumed = Assumptions {
+            base_rate: 0.5,
+            discordance: mean(&|found| found.discordance),
+            correlation: if size > 1.0 { ((effect - 1.0) / (size - 1.0)).clamp(0.0, 1.0) } else { 0.0 },
+            cluster_size: size,
+            seed_deviation: 0.0,
+            alpha: (2.0 * policy.alpha).min(1.0),
+            power: 0.8,
+        };
         Power {
             variant: planted.variant,
             metric: planted.metric.clone(),
             effect: trial.effect,
             gate: share(found.iter().filter(|found| found.by_gate).count()),
             alone: share(found.iter().filter(|found| found.alone).count()),
-            planned: power::paired_power(n, trial.effect, mean(&|found| found.discordance), 2.0 * policy.alpha),
+            planned: assumed.chance(mean(&|found| found.n as f64), trial.effect),
         }
     });
     FalseAlarms {
@@ -167,6 +177,14 @@ fn summary(run: &Run, policy: &Policy, trial: &Trial, tests: usize, results: &[S
         by_kind,
         power,
     }
+}
+
+/// Questions per cluster, as they weigh in the design effect: the sum of squared sizes over the number of questions.
+fn cluster_size(run: &Run) -> f64 {
+    let mut sizes = BTreeMap::<&str, f64>::new();
+    run.data.samples.iter().for_each(|sample| *sizes.entry(sample.cluster_id()).or_default() += 1.0);
+    let (squares, sum) = sizes.values().fold((0.0, 0.0), |(squares, sum), size| (squares + size * size, sum + size));
+    if sum > 0.0 { squares / sum } else { 1.0 }
 }
 
 /// Who may stand in for whom: questions with scores, and those with times.

@@ -141,10 +141,13 @@ pub fn quantities(run: &Run, policy: &Policy, unsteadiness: Option<f64>) -> Resu
         found.extend(scores(run, policy, variant));
         let counters = policy.counters.iter().map(|counter| of_counter(policy, variant, *counter));
         found.extend(counters);
+        // Given times were taken elsewhere, and the calibration of this run says nothing of them.
+        let unsteadiness = unsteadiness.filter(|_| !variant.is_predicted());
         found.extend(unsteadiness.into_iter().flat_map(|unsteadiness| times(policy, variant, unsteadiness)));
     }
     let is_measured = |quantity: &Quantity| {
-        run.values(quantity.variant, &quantity.source).iter().any(|value| value.is_some_and(|value| value != 0.0 || !quantity.is_timed()))
+        let may_be_zero = !quantity.is_timed() && !(quantity.variant.is_predicted() && matches!(quantity.source, Source::Counter(_)));
+        run.values(quantity.variant, &quantity.source).iter().any(|value| value.is_some_and(|value| value != 0.0 || may_be_zero))
     };
     found.retain(is_measured);
     Ok(found)

@@ -427,6 +427,16 @@ fn a_real_loss_is_found_as_often_as_the_planner_says() {
 }
 
 #[test]
+fn a_real_loss_among_clusters_is_found_as_often_as_the_planner_says() {
+    let fixture = clustered(800, 4);
+    let trial = Trial { pairs: 3000, changed: 0.2, effect: 0.04, seed: 2 };
+    let policy = Policy::parse("resamples = 1000\nslices = []\nmetrics = [\"primary\"]\n[latency]\nstages = []").unwrap();
+    let power = false_alarm::measure(&run_of(&fixture), &policy, &trial).unwrap().power.unwrap();
+    eprintln!("{power:?}");
+    assert!((0.4..0.97).contains(&power.planned) && (power.alone.point - power.planned).abs() < 0.02, "{power:?}");
+}
+
+#[test]
 fn simulations_do_not_depend_on_threads() {
     let run = run_of(&clustered(80, 4));
     let with = |threads| {

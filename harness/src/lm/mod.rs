@@ -19,6 +19,7 @@ pub mod gguf;
 pub mod hub;
 pub mod inspect;
 pub mod layout;
+pub mod likelihood;
 pub mod local;
 pub mod lora;
 pub mod ops;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use rayon::prelude::*;
 
 use super::bench::Bench;
+use super::choice::Chosen;
 use super::events::{Listener, RunEvent};
 use super::query::{Query, RowContext};
 use super::runner::RunError;
@@ -159,7 +160,19 @@ fn answer_batch(
     batch: &[usize],
     answers: &mut AnswerCache,
 ) -> Vec<JournalRow> {
-    let sound: Vec<usize> = batch.iter().copied().filter(|&index| queries[index].is_ok()).collect();
+    let sound = batch.iter().copied().filter(|&index| queries[index].is_ok());
+    let (choosing, sound): (Vec<usize>, Vec<usize>) = sound.partition(|&index| !bench.plan.dataset.test[index].choices.is_empty());
+    let watch = Stopwatch::start();
+    let chosen: BTreeMap<usize, Result<Chosen, String>> = choosing
+        .into_iter()
+        .map(|index| {
+            let query = queries[index].as_ref().expect("only sound queries are answered");
+            (index, bench.choose(context.variant, context.seed, index, query).map_err(|error| chain(&error)))
+        })
+        .collect();
+    if !chosen.is_empty() {
+        answers.model_seconds += watch.elapsed().as_secs_f64();
+    }
     let generations = match generate(bench, context, queries, &sound, answers) {
         Ok(generations) => generations.into_iter().map(Ok).collect(),
         Err(_) => sound
@@ -171,6 +184,15 @@ fn answer_batch(
     let samples = &bench.plan.dataset.test;
     let row = |&index: &usize| match &queries[index] {
         Err(error) => context.failed(&samples[index], error.clone()),
+        Ok(query) if chosen.contains_key(&index) => match &chosen[&index] {
+            Err(error) => context.failed(&samples[index], error.clone()),
+            Ok(chosen) => {
+                let flops = bench.query_flops(context.variant, context.seed, index, &chosen.generation);
+                let mut row = context.answered(&samples[index], query, &chosen.generation, flops);
+                row.scores.extend(chosen.scores.clone());
+                row
+            }
+        },
         Ok(query) => match &found[&index] {
             Err(error) => context.failed(&samples[index], error.clone()),
             Ok(generation) => {

@@ -10,10 +10,9 @@ use std::sync::atomic::Ordering;
 
 use super::bench::{Answered, Bench};
 use super::events::{Listener, RunEvent};
-use super::plan::reference_of;
+use super::plan::{AUDIT_SAMPLES, reference_of};
 use super::runner::RunError;
 use crate::lm::Prompt;
-use crate::rng::Rng;
 use crate::score;
 use crate::spec::VariantKind;
 use crate::store::row::{AuditRow, JournalRow};
@@ -24,10 +23,9 @@ use crate::store::row::{AuditRow, JournalRow};
 /// Of the model; [`RunError::Interrupted`] when the flag was set.
 pub fn run(bench: &Bench, rows: &[JournalRow], listener: &mut Listener) -> Result<Vec<AuditRow>, RunError> {
     let spec = &bench.plan.spec;
-    let count = spec.measure.audit_samples.min(bench.plan.dataset.test.len());
-    let total = count * spec.variants.len();
+    let chosen = bench.plan.drawn(AUDIT_SAMPLES, spec.measure.audit_samples);
+    let total = chosen.len() * spec.variants.len();
     listener(RunEvent::Phase { name: "audit", detail: "answers without their evidence", total: total as u64, unit: "answers" });
-    let chosen = Rng::new(spec.seeds[0], "audit-samples").sample_indices(bench.plan.dataset.test.len(), count);
     let nearest = Nearest::new(bench, &chosen)?;
     let mut audited = Vec::new();
     for &variant in &spec.variants {
@@ -138,7 +136,10 @@ impl<'a> Nearest<'a> {
         let mut of = BTreeMap::new();
         let has_labels = plan.spec.finetune.examples.has_labels() && !plan.dataset.train.is_empty();
         if let Some(retriever) = bench.retriever.filter(|_| has_labels && plan.spec.variants.iter().any(|variant| variant.is_tuned())) {
-            let embed = |texts: Vec<&str>| retriever.embedder().embed(&texts).map_err(RunError::retrieval);
+            let embed = |texts: Vec<&str>| -> Result<Vec<Vec<f32>>, RunError> {
+                let embeddings = retriever.embedder().queries(&texts).map_err(RunError::retrieval)?;
+                Ok(embeddings.into_iter().map(|embedding| embedding.vector).collect())
+            };
             let train = embed(plan.dataset.train.iter().map(|sample| sample.question.as_str()).collect())?;
             let asked = embed(chosen.iter().map(|&index| plan.dataset.test[index].question.as_str()).collect())?;
             for (&index, question) in chosen.iter().zip(&asked) {

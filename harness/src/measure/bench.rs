@@ -57,7 +57,8 @@ impl<'a> Bench<'a> {
         Self { plan, model, adapters, tuned, retriever, retrieved, passages, interrupt }
     }
 
-    /// Those of the `chosen` questions that the accuracy pass has answered for a variant, under the first seed, in the order chosen.
+    /// Those of the `chosen` questions that the accuracy pass has answered in free text for a variant, under the first seed, in the order
+    /// chosen.
     pub(super) fn answered<'r>(
         &self,
         rows: &'r [JournalRow],
@@ -69,6 +70,10 @@ impl<'a> Bench<'a> {
         let by_id: BTreeMap<&str, &JournalRow> = mine.filter(|row| row.error.is_none()).map(|row| (row.sample_id.as_str(), row)).collect();
         let mut answered = Vec::with_capacity(chosen.len());
         for &sample in chosen {
+            // What is chosen and not generated has no noise of decoding, and no answer that a passage could change freely.
+            if !samples[sample].choices.is_empty() {
+                continue;
+            }
             if let Some(&row) = by_id.get(samples[sample].id.as_str()) {
                 answered.push(Answered { sample, query: self.query(variant, sample)?, row });
             }
@@ -129,6 +134,7 @@ impl<'a> Bench<'a> {
         let mut query = self.query_with(&self.plan.dataset.test[index].question, self.picks(variant, index))?;
         if variant.context() == ContextSource::Retrieved {
             query.exact = self.retrieved[index].exact.iter().map(|hit| hit.chunk).collect();
+            query.dense_recall = self.retrieved[index].dense_recall;
         }
         Ok(query)
     }

@@ -14,6 +14,18 @@ pub fn cpu_seconds() -> f64 {
     system.process(pid).map_or(0.0, |process| process.accumulated_cpu_time() as f64 / 1e3)
 }
 
+/// CPU time of the process' living threads in nanoseconds, for stretches in which none ends; `None` where the system does not tell (only
+/// Linux does).
+pub fn cpu_ns() -> Option<u64> {
+    let mut sum = 0;
+    for task in std::fs::read_dir("/proc/self/task").ok()?.flatten() {
+        // A thread may have ended since it was listed.
+        let Ok(text) = std::fs::read_to_string(task.path().join("schedstat")) else { continue };
+        sum += text.split_whitespace().next()?.parse::<u64>().ok()?;
+    }
+    (sum > 0).then_some(sum)
+}
+
 /// Peak resident memory of the process in bytes; `None` where the system does not tell (only Linux does).
 pub fn peak_memory_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -68,5 +80,16 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(cpu_seconds() >= before + 0.02);
+    }
+
+    #[test]
+    fn nanoseconds_of_threads_grow_with_their_work() {
+        let Some(before) = cpu_ns() else { return };
+        let watch = crate::clock::Stopwatch::start();
+        let mut sum = 0u64;
+        while watch.elapsed().as_millis() < 30 {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(cpu_ns().unwrap() > before, "{sum}");
     }
 }

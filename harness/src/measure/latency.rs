@@ -6,7 +6,10 @@ use std::sync::atomic::Ordering;
 
 use super::accuracy::chain;
 use super::bench::Bench;
+use super::counters;
+use super::energy::EnergyMeter;
 use super::events::{Listener, RunEvent};
+use super::plan::LATENCY_SAMPLES;
 use super::query::{Query, picks_of};
 use super::runner::RunError;
 use crate::clock::Stopwatch;
@@ -14,7 +17,8 @@ use crate::lm::{GenerationConfig, Prompt};
 use crate::rng::Rng;
 use crate::spec::{ContextSource, VariantKind};
 use crate::store::journal::Journal;
-use crate::store::row::{JournalRow, Phase, StageNs};
+use crate::store::manifest::WarmupRecord;
+use crate::store::row::{JournalRow, Phase, QueryResources, StageNs};
 
 /// One timed query to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +33,7 @@ pub struct Turn {
 
 /// The order of all timed queries: for each repeat and sample, every variant once, in an order drawn from the seed.
 pub fn schedule(variants: &[VariantKind], samples: usize, count: usize, repeats: u32, seed: u64) -> Vec<Turn> {
-    let mut chosen = Rng::new(seed, "latency-samples").sample_indices(samples, count.min(samples));
+    let mut chosen = Rng::new(seed, LATENCY_SAMPLES).sample_indices(samples, count.min(samples));
     chosen.sort_unstable();
     let mut turns = Vec::new();
     for repeat in 0..repeats {
@@ -48,6 +52,15 @@ pub fn replay_counts(rows: &[JournalRow], seed: u64) -> BTreeMap<(String, String
     accurate.map(|row| ((row.variant.clone(), row.sample_id.clone()), row.completion_tokens.max(1) as usize)).collect()
 }
 
+/// What a pass gave.
+#[derive(Debug, Default)]
+pub struct Timed {
+    /// A row per turn.
+    pub rows: Vec<JournalRow>,
+    /// The untimed queries before them; empty if nothing was left to time.
+    pub warmup: Vec<WarmupRecord>,
+}
+
 /// Times every turn that `done` lacks.
 pub fn run(
     bench: &Bench,
@@ -55,65 +68,85 @@ pub fn run(
     done: &BTreeSet<(String, String, u32)>,
     journal: &mut Journal<JournalRow>,
     listener: &mut Listener,
-) -> Result<Vec<JournalRow>, RunError> {
+) -> Result<Timed, RunError> {
     let plan = bench.plan;
     let measure = &plan.spec.measure;
-    let turns =
-        schedule(&plan.spec.variants, plan.dataset.test.len(), measure.latency_samples, measure.latency_repeats, plan.spec.seeds[0]);
+    // The order is that of the whole run; a shard that times anything has all of its questions.
+    let whole = schedule(&plan.spec.variants, plan.whole_test(), measure.latency_samples, measure.latency_repeats, plan.spec.seeds[0]);
+    let turns: Vec<Turn> = whole.into_iter().filter_map(|turn| Some(Turn { sample: plan.here(turn.sample)?, ..turn })).collect();
     listener(RunEvent::Phase { name: "latency", detail: "single stream", total: turns.len() as u64, unit: "queries" });
     let key = |turn: &Turn| (turn.variant.name().to_owned(), plan.dataset.test[turn.sample].id.clone(), turn.repeat);
     let open: Vec<Turn> = turns.iter().copied().filter(|turn| !done.contains(&key(turn))).collect();
     listener(RunEvent::Advance((turns.len() - open.len()) as u64));
-    if !open.is_empty() {
-        warm_up(bench, counts);
+    if open.is_empty() {
+        return Ok(Timed::default());
     }
+    let meter = EnergyMeter::of_machine();
+    let warmup = warm_up(bench, counts);
     let mut rows = Vec::new();
     for turn in open {
         if bench.interrupt.load(Ordering::Relaxed) {
             return Err(RunError::Interrupted);
         }
-        let row = time(bench, turn, counts);
+        let row = time(bench, turn, counts, &meter);
         journal.append(std::slice::from_ref(&row))?;
         rows.push(row);
         listener(RunEvent::Advance(1));
     }
-    Ok(rows)
+    Ok(Timed { rows, warmup })
 }
 
-/// Untimed queries per variant: pages are touched, threads are up, clocks have settled.
-fn warm_up(bench: &Bench, counts: &BTreeMap<(String, String), usize>) {
+/// Queries per variant that are not counted: pages are touched, threads are up, clocks have settled. Their times are kept apart.
+fn warm_up(bench: &Bench, counts: &BTreeMap<(String, String), usize>) -> Vec<WarmupRecord> {
+    let spec = &bench.plan.spec;
     let samples = bench.plan.dataset.test.len();
-    for index in 0..bench.plan.spec.measure.warmup {
-        for &variant in &bench.plan.spec.variants {
-            time(bench, Turn { variant, sample: index % samples, repeat: 0 }, counts);
+    let record = |variant: &VariantKind| WarmupRecord { variant: variant.name().to_owned(), e2e_ns: Vec::new() };
+    let mut records: Vec<WarmupRecord> = spec.variants.iter().map(record).collect();
+    let silent = EnergyMeter::default();
+    for index in 0..spec.measure.warmup {
+        for (&variant, record) in spec.variants.iter().zip(&mut records) {
+            let row = time(bench, Turn { variant, sample: index % samples, repeat: 0 }, counts, &silent);
+            if row.error.is_none() {
+                record.e2e_ns.push(row.e2e_ns);
+            }
         }
     }
+    records.retain(|record| !record.e2e_ns.is_empty());
+    records
 }
 
-fn time(bench: &Bench, turn: Turn, counts: &BTreeMap<(String, String), usize>) -> JournalRow {
+/// Nanoseconds from the question to the first token of an answer of `count` tokens.
+pub(super) fn first_token_ns(bench: &Bench, turn: Turn, count: usize) -> Result<u64, String> {
+    timed_answer(bench, turn, count).map(|(_, _, stages, _)| stages.embed + stages.search + stages.prompt + stages.prefill)
+}
+
+fn time(bench: &Bench, turn: Turn, counts: &BTreeMap<(String, String), usize>, meter: &EnergyMeter) -> JournalRow {
     let sample = &bench.plan.dataset.test[turn.sample];
     let seed = bench.plan.spec.seeds[0];
     let context = bench.row_context(turn.variant, seed, Phase::Latency, turn.repeat);
     let Some(&count) = counts.get(&(turn.variant.name().to_owned(), sample.id.clone())) else {
         return context.failed(sample, "no answer in the accuracy pass to replay".into());
     };
-    match timed_answer(bench, turn, count) {
+    let (energy, cpu) = (meter.read(), counters::cpu_ns());
+    let answer = timed_answer(bench, turn, count);
+    let cpu_ns = counters::cpu_ns().zip(cpu).map(|(now, before)| now.saturating_sub(before));
+    let resources = QueryResources { cpu_ns, energy_uj: energy.and_then(|before| meter.microjoules_since(&before)) };
+    match answer {
         Ok((query, generation, stage_ns, e2e_ns)) => {
             let flops = bench.query_flops(turn.variant, seed, turn.sample, &generation);
             let mut row = context.answered(sample, &query, &generation, flops);
             // A replayed answer is as long as the first one and is not scored again.
             row.scores.clear();
-            let ttft_ns = stage_ns.embed + stage_ns.search + stage_ns.prompt + stage_ns.prefill;
-            JournalRow { stage_ns, ttft_ns, e2e_ns, ..row }
+            JournalRow { stage_ns, ttft_ns: stage_ns.ttft(), e2e_ns, resources, ..row }
         }
         Err(error) => context.failed(sample, error),
     }
 }
 
-type Timed = (Query, crate::lm::Generation, StageNs, u64);
+type Answer = (Query, crate::lm::Generation, StageNs, u64);
 
 /// From the question to the last token, stage by stage.
-fn timed_answer(bench: &Bench, turn: Turn, count: usize) -> Result<Timed, String> {
+fn timed_answer(bench: &Bench, turn: Turn, count: usize) -> Result<Answer, String> {
     let sample = &bench.plan.dataset.test[turn.sample];
     let whole = Stopwatch::start();
     let mut stage_ns = StageNs::default();
@@ -122,6 +155,8 @@ fn timed_answer(bench: &Bench, turn: Turn, count: usize) -> Result<Timed, String
             let found = retriever.search(&sample.question, bench.plan.spec.retrieval.top_k, false).map_err(|error| chain(&error))?;
             stage_ns.embed = found.embed_ns;
             stage_ns.search = found.search_ns;
+            stage_ns.lexical = found.lexical_ns;
+            stage_ns.rerank = found.rerank_ns;
             picks_of(&found)
         }
         _ => bench.picks(turn.variant, turn.sample),

@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 
 use super::bench::{Answered, Bench};
 use super::events::{Listener, RunEvent};
+use super::plan::NOISE_SAMPLES;
 use super::runner::RunError;
 use crate::lm::{GenerationConfig, LanguageModel as _, Prompt};
-use crate::rng::Rng;
 use crate::score;
 use crate::spec::{Dtype, VariantKind};
 use crate::store::manifest::NoiseRecord;
@@ -42,9 +42,8 @@ pub fn run(bench: &Bench, rows: &[JournalRow], listener: &mut Listener) -> Resul
         let others = [Dtype::F32, Dtype::Bf16, Dtype::Q8_0].into_iter().filter(|&dtype| dtype != plan.spec.model.dtype);
         changes.extend(others.map(Change::Weights));
     }
-    let count = plan.spec.measure.noise_samples.min(plan.dataset.test.len());
-    let chosen = Rng::new(plan.spec.seeds[0], "noise-samples").sample_indices(plan.dataset.test.len(), count);
-    let total = count * plan.spec.variants.len() * changes.len();
+    let chosen = plan.drawn(NOISE_SAMPLES, plan.spec.measure.noise_samples);
+    let total = chosen.len() * plan.spec.variants.len() * changes.len();
     listener(RunEvent::Phase { name: "noise", detail: "other batch size, other weight types", total: total as u64, unit: "answers" });
     let mut records = Vec::new();
     for change in changes {
@@ -53,7 +52,9 @@ pub fn run(bench: &Bench, rows: &[JournalRow], listener: &mut Listener) -> Resul
                 return Err(RunError::Interrupted);
             }
             let known = bench.answered(rows, variant, &chosen)?;
-            records.push(compare(bench, variant, change, &known)?);
+            if !known.is_empty() {
+                records.push(compare(bench, variant, change, &known)?);
+            }
             listener(RunEvent::Advance(known.len() as u64));
         }
     }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::predicted::{self, GivenAnswers};
+use super::shard::Share;
 use super::source::ModelSource;
+use crate::clock::Stopwatch;
 use crate::dataset::{self, Dataset, DatasetError, Sample};
 use crate::diagnostic::{Blame, Hint};
 use crate::finetune::{self, GivenAdapter, TrainingError};
@@ -11,8 +14,10 @@ use crate::lm::LocalModel;
 use crate::lm::chat::{Chat, ChatTemplate};
 use crate::lm::tokenizer::Tokenizer;
 use crate::lm::{ComputeDevice, DeviceError, ModelError};
-use crate::retrieval::{self, RetrievalError};
+use crate::retrieval::{self, CrossEncoder, RetrievalEmbedder, RetrievalError, SearchModels};
+use crate::rng::Rng;
 use crate::spec::{self, ContextSource, RunSpec, SpecError, SpecProblem, TrainContext, VariantKind};
+use crate::store::manifest::Shard;
 use crate::variant::prompt::{PromptError, PromptTemplate};
 
 /// A run that can be carried out.
@@ -23,6 +28,8 @@ pub struct RunPlan {
     pub base_dir: PathBuf,
     /// Checked, split and limited.
     pub dataset: Dataset,
+    /// Answers of other systems, by name; not part of `spec.variants`.
+    pub predictions: Vec<GivenAnswers>,
     /// Compiled.
     pub template: PromptTemplate,
     /// The model's chat template, where prompts are turns of a conversation.
@@ -39,6 +46,8 @@ pub struct RunPlan {
     pub hashes: BTreeMap<String, String>,
     /// Hash over the spec and all of `hashes`.
     pub run_id: String,
+    /// The part of the questions that `dataset.test` holds; nothing for the whole run.
+    pub share: Option<Share>,
 }
 
 /// Why a request cannot become a run.
@@ -54,6 +63,15 @@ pub enum PlanError {
     #[error("cannot load dataset `{name}`")]
     Dataset {
         /// As written.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<DatasetError>,
+    },
+    /// A file of predictions.
+    #[error("cannot read predictions `{name}`")]
+    Predictions {
+        /// Name of the variant.
         name: String,
         /// Why.
         #[source]
@@ -99,6 +117,13 @@ impl Hint for PlanError {
             Self::Spec(error) => error.hint(),
             Self::Device(error) => error.hint(),
             Self::Dataset { source, .. } => source.hint(),
+            Self::Predictions { source, .. } => match &**source {
+                DatasetError::NotFound { .. } => {
+                    Some("paths under `[predictions]` are taken from the folder of the spec, those of `--predictions` from here".into())
+                }
+                // The problems name their mends.
+                _ => None,
+            },
             Self::Model { source, .. } => source.hint(),
             Self::Adapter { source, .. } => source.hint(),
             Self::Retrieval(source) => source.hint(),
@@ -125,23 +150,38 @@ impl RunPlan {
         let device = ComputeDevice::open(spec.model.device)?;
         let template = PromptTemplate::new(&spec.prompt.template)?;
         let model_error = |source| PlanError::Model { name: spec.model.path.display().to_string(), source: Box::new(source) };
-        let model = ModelSource::open(&spec.model.path, &spec.model.tokenizer, base_dir).map_err(model_error)?;
-        let model_hash = model.weights_hash().map_err(model_error)?;
+        let path = if spec.uses_model() { &*spec.model.path } else { Path::new("builtin") };
+        let model = ModelSource::open(path, &spec.model.tokenizer, base_dir).map_err(model_error)?;
         let dataset = load_dataset(&spec, base_dir)?;
-        let context_length = window(&spec, &model)?;
-        let mut hashes = BTreeMap::from([
-            ("dataset".to_owned(), dataset.hash.clone()),
-            ("model".to_owned(), model_hash),
-            ("tokenizer".to_owned(), model.tokenizer().hash()),
-            ("prompt".to_owned(), blake3::hash(spec.prompt.template.as_bytes()).to_hex().to_string()),
-        ]);
-        let chat = open_chat(&spec, model.tokenizer(), base_dir, &mut hashes)?;
+        let predictions = predicted::load(&spec, base_dir, &dataset)?;
+        let context_length = if spec.uses_model() { window(&spec, &model)? } else { 0 };
+        let mut hashes = BTreeMap::from([("dataset".to_owned(), dataset.hash.clone())]);
+        if spec.uses_model() {
+            hashes.insert("model".to_owned(), model.weights_hash().map_err(model_error)?);
+            hashes.insert("tokenizer".to_owned(), model.tokenizer().hash());
+            hashes.insert("prompt".to_owned(), blake3::hash(spec.prompt.template.as_bytes()).to_hex().to_string());
+        }
+        let chat = if spec.uses_model() { open_chat(&spec, model.tokenizer(), base_dir, &mut hashes)? } else { None };
+        hashes.extend(predictions.iter().map(|given| (given.key(), given.hash.clone())));
         if spec.retrieves() {
-            retrieval::check_embedder(&anchored(&spec.retrieval.embedder, base_dir)).map_err(retrieval_error)?;
+            check_search_models(&spec, base_dir).map_err(retrieval_error)?;
         }
         let base_dir = base_dir.to_owned();
-        let mut plan =
-            Self { spec, base_dir, dataset, template, chat, chat_checked: 0, model, device, context_length, hashes, run_id: String::new() };
+        let mut plan = Self {
+            spec,
+            base_dir,
+            dataset,
+            predictions,
+            template,
+            chat,
+            chat_checked: 0,
+            model,
+            device,
+            context_length,
+            hashes,
+            run_id: String::new(),
+            share: None,
+        };
         plan.check_needs()?;
         plan.check_adapters()?;
         plan.check_prompts()?;
@@ -149,11 +189,65 @@ impl RunPlan {
         plan.check_corpus()?;
         // The embedder's hash needs its weights, so it comes after everything that can be wrong without them.
         if plan.spec.retrieves() {
-            let embedder = retrieval::load_embedder(&plan.embedder_path()).map_err(retrieval_error)?;
-            plan.hashes.insert("embedder".to_owned(), embedder.hash().to_owned());
+            let models = plan.load_search_models().map_err(retrieval_error)?;
+            retrieval::check_store(&plan.spec.retrieval, models.embedder.dimension()).map_err(retrieval_error)?;
+            plan.hashes.insert("embedder".to_owned(), models.embedder.hash().to_owned());
+            plan.hashes.extend(models.reranker.map(|(reranker, _)| ("reranker".to_owned(), reranker.hash().to_owned())));
         }
         plan.run_id = run_id(&plan.spec, &plan.hashes);
         Ok(plan)
+    }
+
+    /// Leaves only the questions of one shard. Everything that names the run, its id and its hashes, stays that of the whole.
+    ///
+    /// # Errors
+    /// [`PlanError::Mismatch`] if there are fewer questions than the shards need.
+    pub fn take_share(&mut self, shard: Shard) -> Result<(), PlanError> {
+        let measure = &self.spec.measure;
+        let samples =
+            [(NOISE_SAMPLES, measure.noise_samples), (AUDIT_SAMPLES, measure.audit_samples), (LATENCY_SAMPLES, measure.latency_samples)];
+        let first: std::collections::BTreeSet<usize> = samples.iter().flat_map(|(label, count)| self.drawn(label, *count)).collect();
+        let share = Share::of(shard, &self.dataset.test, &first).map_err(|most| PlanError::Mismatch {
+            problem: format!("{} test questions cannot be split into {} shards", self.dataset.test.len(), shard.of),
+            mend: format!(
+                "take at most {most} shards: the first has all {} questions of noise floor, audit and latency (`measure.*_samples`)",
+                first.len()
+            ),
+        })?;
+        let mut position = 0;
+        self.dataset.test.retain(|_| {
+            position += 1;
+            share.positions.binary_search(&(position - 1)).is_ok()
+        });
+        self.share = Some(share);
+        Ok(())
+    }
+
+    /// Test questions of the whole run.
+    pub fn whole_test(&self) -> usize {
+        self.share.as_ref().map_or(self.dataset.test.len(), |share| share.whole)
+    }
+
+    /// Clusters among the test questions of the whole run.
+    pub fn whole_clusters(&self) -> usize {
+        self.share.as_ref().map_or_else(|| super::shard::clusters(&self.dataset.test), |share| share.clusters)
+    }
+
+    /// Where a question of the whole run stands in `dataset.test`, if it is there.
+    pub fn here(&self, position: usize) -> Option<usize> {
+        self.share.as_ref().map_or(Some(position), |share| share.positions.binary_search(&position).ok())
+    }
+
+    /// Indices of `count` questions of the whole run, drawn under a label; those that belong to another shard are left out.
+    pub fn drawn(&self, label: &str, count: usize) -> Vec<usize> {
+        let whole = self.whole_test();
+        let chosen = Rng::new(self.spec.seeds[0], label).sample_indices(whole, count.min(whole));
+        chosen.into_iter().filter_map(|position| self.here(position)).collect()
+    }
+
+    /// What is measured on a sample of the questions (noise floor, audit, latency) is measured here: in the whole run, or in its first shard.
+    pub fn measures_samples(&self) -> bool {
+        self.share.as_ref().is_none_or(|share| share.shard.index == 1)
     }
 
     /// The model's tokenizer.
@@ -181,6 +275,21 @@ impl RunPlan {
     /// Folder of the embedder, or `builtin`.
     pub fn embedder_path(&self) -> PathBuf {
         anchored(&self.spec.retrieval.embedder, &self.base_dir)
+    }
+
+    /// Loads the embedder, and the reranker if the spec names one.
+    ///
+    /// # Errors
+    /// Of their folders.
+    pub fn load_search_models(&self) -> Result<SearchModels, RetrievalError> {
+        let embedder = RetrievalEmbedder::load(&self.embedder_path(), &self.spec.retrieval.embedding)?;
+        let load = |path: &Path| {
+            let watch = Stopwatch::start();
+            let reranker = CrossEncoder::load(&self.base_dir.join(path))?;
+            Ok((reranker, watch.elapsed().as_secs_f64()))
+        };
+        let reranker = self.spec.retrieval.reranker().map(load).transpose()?;
+        Ok(SearchModels { embedder, reranker })
     }
 
     /// Loads the model onto the plan's device, to answer with weights of the type that the spec names.
@@ -247,6 +356,9 @@ impl RunPlan {
     }
 
     fn check_prompts(&self) -> Result<(), PlanError> {
+        if !self.spec.uses_model() {
+            return Ok(());
+        }
         let room = self.room();
         let mut too_long = Vec::new();
         for sample in &self.dataset.test {
@@ -323,15 +435,12 @@ impl RunPlan {
 
     /// What is not as it was when the folder's run began; empty when the run can go on.
     pub fn differences(&self, manifest: &crate::store::manifest::Manifest) -> Vec<String> {
-        let mut found = Vec::new();
-        let (was, is) = (as_json(&manifest.spec), as_json(&self.spec));
-        for (key, value) in &is {
-            if was.get(key) != Some(value) {
-                found.push(format!("`{key}` was {}, is {value}", was.get(key).map_or("not there".to_owned(), ToString::to_string)));
-            }
-        }
-        for key in was.keys().filter(|key| !is.contains_key(*key)) {
-            found.push(format!("`{key}` was {}, is its default", was[key]));
+        let mut found: Vec<String> =
+            differing_keys(&manifest.spec, &self.spec).into_iter().map(|(key, was, is)| format!("`{key}` was {was}, is {is}")).collect();
+        let shard = self.share.as_ref().map(|share| share.shard);
+        if manifest.shard != shard {
+            let name = |shard: Option<Shard>| shard.map_or_else(|| "the whole run".to_owned(), |shard| format!("shard {shard}"));
+            found.push(format!("the folder holds {}, asked for is {}", name(manifest.shard), name(shard)));
         }
         // `auto` may find another one than before.
         if manifest.machine.device != self.device.label() {
@@ -346,7 +455,33 @@ impl RunPlan {
     }
 }
 
+/// Questions that are answered again to count what other ways of computing change.
+pub const NOISE_SAMPLES: &str = "noise-samples";
+/// Questions whose answers are audited.
+pub const AUDIT_SAMPLES: &str = "audit-samples";
+/// Questions of the latency pass.
+pub const LATENCY_SAMPLES: &str = "latency-samples";
+
+/// Settings that two specs do not share, with the value in each; paths are left out, for what stands at them is known by its hash.
+pub fn differing_keys(left: &RunSpec, right: &RunSpec) -> Vec<(String, String, String)> {
+    let (left, right) = (leaves(left), leaves(right));
+    let absent = || "not there".to_owned();
+    let text = |value: Option<&serde_json::Value>| value.map_or_else(absent, ToString::to_string);
+    let differs = |(key, value): &(&String, &serde_json::Value)| left.get(*key) != Some(*value);
+    let mut found: Vec<_> =
+        right.iter().filter(differs).map(|(key, value)| (key.clone(), text(left.get(key)), value.to_string())).collect();
+    // Some settings are written only where they are not at their default.
+    let gone = left.iter().filter(|(key, _)| !right.contains_key(*key));
+    found.extend(gone.map(|(key, value)| (key.clone(), value.to_string(), "its default".to_owned())));
+    found
+}
+
 impl RunSpec {
+    /// Some variant is answered here, not given.
+    pub fn uses_model(&self) -> bool {
+        !self.variants.is_empty()
+    }
+
     /// Some variant searches the index, at test time or for its training examples.
     pub fn retrieves(&self) -> bool {
         self.variants.iter().any(|variant| variant.context() != ContextSource::None)
@@ -380,7 +515,7 @@ impl RunSpec {
             VariantKind::Finetuned => Some(TrainContext::None),
             VariantKind::Hybrid => Some(self.hybrid.train_context),
             VariantKind::HybridRaft => Some(TrainContext::Retrieved),
-            VariantKind::Baseline | VariantKind::Rag | VariantKind::Oracle | VariantKind::Random => None,
+            VariantKind::Baseline | VariantKind::Rag | VariantKind::Oracle | VariantKind::Random | VariantKind::Predicted(_) => None,
         }
     }
 }
@@ -404,6 +539,14 @@ fn retrieval_error(error: RetrievalError) -> PlanError {
 
 fn anchored(path: &Path, base_dir: &Path) -> PathBuf {
     if path == Path::new(retrieval::BUILTIN) { path.to_owned() } else { base_dir.join(path) }
+}
+
+/// What can be found wrong with embedder and reranker without their weights.
+fn check_search_models(spec: &RunSpec, base_dir: &Path) -> Result<(), RetrievalError> {
+    let embedder = anchored(&spec.retrieval.embedder, base_dir);
+    retrieval::check_embedder(&embedder)?;
+    retrieval::prefixes(&embedder, &spec.retrieval.embedding)?;
+    spec.retrieval.reranker().map_or(Ok(()), |path| retrieval::check_reranker(&base_dir.join(path)))
 }
 
 fn load_dataset(spec: &RunSpec, base_dir: &Path) -> Result<Dataset, PlanError> {
@@ -460,8 +603,41 @@ fn window(spec: &RunSpec, model: &ModelSource) -> Result<usize, PlanError> {
     Ok(window)
 }
 
-/// Leaves of the spec by dotted path, paths left out: what stands at them is known by its hash.
-fn as_json(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
+/// Sections that are younger than the first recorded runs. What stands in them at its default leaves no trace in the run's hash, so a plan of
+/// before them has the hash that it had.
+const YOUNGER: [&str; 4] = ["retrieval.search.", "retrieval.bm25.", "retrieval.embedding.", "retrieval.rerank."];
+
+/// What the run's hash covers of a spec.
+fn hashed_leaves(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
+    let defaults = leaves(&spec::read("", &[]).expect("the defaults are a spec"));
+    let mut leaves = leaves(spec);
+    leaves.retain(|key, value| {
+        let is_young = YOUNGER.iter().any(|section| key.starts_with(section)) || key == STORE;
+        !is_young || defaults.get(key) != Some(value)
+    });
+    leaves
+}
+
+const STORE: &str = "retrieval.store";
+
+/// Settings that say nothing of their own: paths, because what stands at them is known by its hash, and what only the questions show, which
+/// are hashed too. What counts as a leak is told and changes nothing.
+const KNOWN_OTHERWISE: [&str; 11] = [
+    "name",
+    "dataset.path",
+    "dataset.documents",
+    "dataset.train",
+    "dataset.no_reference",
+    "model.path",
+    "model.tokenizer",
+    "finetune.adapter",
+    "hybrid.adapter",
+    "retrieval.embedder",
+    "retrieval.rerank.model",
+];
+
+/// Leaves of the spec by dotted path, without those that are [`KNOWN_OTHERWISE`]. Of a store of vectors counts what it is, not where.
+fn leaves(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
     fn walk(prefix: &str, value: serde_json::Value, out: &mut BTreeMap<String, serde_json::Value>) {
         match value {
             serde_json::Value::Object(map) => {
@@ -476,18 +652,10 @@ fn as_json(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
     }
     let mut leaves = BTreeMap::new();
     walk("", serde_json::to_value(spec).expect("a spec is plain data"), &mut leaves);
-    for path in [
-        "name",
-        "dataset.path",
-        "dataset.documents",
-        "dataset.train",
-        "model.path",
-        "model.tokenizer",
-        "finetune.adapter",
-        "hybrid.adapter",
-        "retrieval.embedder",
-    ] {
-        leaves.remove(path);
+    leaves
+        .retain(|key, _| !KNOWN_OTHERWISE.contains(&key.as_str()) && !key.starts_with("dataset.leak.") && !key.starts_with("predictions."));
+    if !spec.retrieval.store.is_memory() {
+        leaves.insert(STORE.to_owned(), "postgres".into());
     }
     if let Some(chat) = leaves.get_mut("prompt.chat").filter(|chat| *chat != "auto") {
         *chat = "file".into();
@@ -496,6 +664,29 @@ fn as_json(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
 }
 
 fn run_id(spec: &RunSpec, hashes: &BTreeMap<String, String>) -> String {
-    let text = serde_json::to_string(&(as_json(spec), hashes)).expect("plain data");
+    let text = serde_json::to_string(&(hashed_leaves(spec), hashes)).expect("plain data");
     blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn younger_settings_enter_the_hash_where_they_are_not_at_their_default() {
+        let keys = |text: &str| -> Vec<String> {
+            let is_young = |key: &String| key == STORE || YOUNGER.iter().any(|section| key.starts_with(section));
+            hashed_leaves(&spec::read(text, &[]).unwrap()).into_keys().filter(is_young).collect()
+        };
+        assert_eq!(keys(""), [""; 0]);
+        assert_eq!(keys("[retrieval.search]\nmethod = \"bm25\"\ncandidates = 100\n"), ["retrieval.search.method"]);
+        assert_eq!(keys("[retrieval.rerank]\nmodel = \"a\"\ncandidates = 9\n"), ["retrieval.rerank.candidates"]);
+    }
+
+    #[test]
+    fn where_a_server_is_does_not_matter_and_that_there_is_one_does() {
+        let id = |store: &str| run_id(&spec::read(&format!("[retrieval]\nstore = \"{store}\"\n"), &[]).unwrap(), &BTreeMap::new());
+        assert_eq!(id("postgres://a:b@host/db"), id("env:ADDRESS"));
+        assert_ne!(id("memory"), id("env:ADDRESS"));
+    }
 }

@@ -7,7 +7,7 @@ use crate::lm::{FinishReason, Generation};
 use crate::retrieval::{Chunk, Retrieved};
 use crate::score;
 use crate::spec::{ContextSource, VariantKind};
-use crate::store::row::{HitRow, JournalRow, Phase, SCHEMA_VERSION, StageNs};
+use crate::store::row::{HitRow, JournalRow, Phase, QueryResources, SCHEMA_VERSION, StageNs};
 use crate::variant::prompt::{FittedPrompt, Passage, PromptError, PromptTemplate};
 
 /// A passage chosen for a question.
@@ -21,9 +21,9 @@ pub struct Pick {
     pub in_exact: Option<bool>,
 }
 
-/// The passages of a search result. One that scores no worse than the last of the exact ones counts as exact: equal scores are no miss.
+/// The passages of a search result. Where vectors alone decided, one that scores no worse than the last of the exact ones counts as exact: equal scores are no miss.
 pub fn picks_of(retrieved: &Retrieved) -> Vec<Pick> {
-    let worst = retrieved.exact.last().map(|hit| hit.score);
+    let worst = retrieved.exact.last().filter(|_| retrieved.is_plain).map(|hit| hit.score);
     let pick = |hit: &crate::retrieval::Hit| Pick { chunk: hit.chunk, score: hit.score, in_exact: worst.map(|worst| hit.score >= worst) };
     retrieved.hits.iter().map(pick).collect()
 }
@@ -35,6 +35,8 @@ pub struct Query {
     pub picks: Vec<Pick>,
     /// What exact search would have picked, as indices into the retriever's chunks; empty for given passages and unshadowed searches.
     pub exact: Vec<usize>,
+    /// Length of the list of vectors that was fused or reranked, and the share of the exact one that it had; nothing where there was none.
+    pub dense_recall: Option<(usize, f64)>,
     /// The prompt that fits.
     pub prompt: FittedPrompt,
 }
@@ -52,7 +54,7 @@ impl Query {
         let passages: Vec<Passage> =
             picks.iter().map(|pick| &chunks[pick.chunk]).map(|chunk| Passage { title: &chunk.title, text: &chunk.text }).collect();
         let prompt = template.fit(question, &passages, room, encode)?;
-        Ok(Self { picks, exact: Vec::new(), prompt })
+        Ok(Self { picks, exact: Vec::new(), dense_recall: None, prompt })
     }
 }
 
@@ -102,6 +104,7 @@ impl RowContext<'_> {
             e2e_ns: 0,
             flops: 0.0,
             error: Some(error),
+            resources: QueryResources::default(),
         }
     }
 
@@ -120,6 +123,9 @@ impl RowContext<'_> {
                 let recall = format!("recall_at_{}", self.top_k);
                 scores.insert(format!("exact_{recall}"), exact[&recall]);
             }
+        }
+        if let Some((length, recall)) = query.dense_recall {
+            scores.insert(format!("ann_recall_at_{length}"), recall);
         }
         let shown = query.picks.iter().take(query.prompt.passages_used).map(|pick| &self.chunks[pick.chunk]);
         let texts: Vec<&str> = shown.flat_map(|chunk| [chunk.title.as_str(), chunk.text.as_str()]).collect();

@@ -6,17 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::accuracy::{AnswerCache, Prompts};
 use super::bench::Bench;
+use super::contention::Contention;
+use super::energy::EnergyMeter;
 use super::events::{Listener, RunEvent};
 use super::hash::result_hash;
 use super::plan::{PlanError, RunPlan, adapter_name};
 use super::training::{self, Adapters};
-use super::{accuracy, audit, calibration, counters, latency, noise};
+use super::{accuracy, audit, calibration, counters, latency, noise, offline, predicted, server};
 use crate::clock::Stopwatch;
 use crate::diagnostic::{Blame, Hint};
 use crate::finetune::{TrainingError, TunedWeights};
 use crate::lm::ModelError;
 use crate::lm::local::LocalModel;
-use crate::retrieval::{self, IndexFigures, RetrievalError, Retriever};
+use crate::retrieval::{IndexFigures, RetrievalError, Retriever};
 use crate::spec::{DeviceName, VariantKind};
 use crate::store::journal::Journal;
 use crate::store::manifest::{DatasetRecord, Manifest, ModelRecord, PhaseRecord};
@@ -47,6 +49,12 @@ pub enum RunError {
     /// Embedding or searching.
     #[error("retrieval failed")]
     Retrieval(#[source] Box<RetrievalError>),
+    /// The folder that adapters are taken from does not have one.
+    #[error("`{path}` holds no finished adapter")]
+    NoAdapter {
+        /// The folder.
+        path: String,
+    },
     /// Training.
     #[error("fine-tuning failed")]
     Training(#[source] Box<TrainingError>),
@@ -66,7 +74,10 @@ impl RunError {
     /// Whose fault it is.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Plan(_) | Self::Changed { .. } | Self::Store(StoreError::NotEmpty { .. } | StoreError::NotARun { .. }) => Blame::Request,
+            Self::Plan(_)
+            | Self::Changed { .. }
+            | Self::NoAdapter { .. }
+            | Self::Store(StoreError::NotEmpty { .. } | StoreError::NotARun { .. }) => Blame::Request,
             _ => Blame::Runtime,
         }
     }
@@ -80,6 +91,7 @@ impl Hint for RunError {
             Self::Changed { .. } => Some("undo the change, or start a new run in another folder".into()),
             Self::Model(error) => error.hint(),
             Self::Retrieval(error) => error.hint(),
+            Self::NoAdapter { .. } => Some("train there first: the same command with `--train-only` and no `--adapters-from`".into()),
             Self::Training(error) => error.hint(),
             Self::Prompt(error) => error.hint(),
             Self::Interrupted => None,
@@ -99,14 +111,20 @@ pub struct RunRequest<'a> {
     pub started_at: String,
     /// Commit of the working directory, if known.
     pub git_commit: Option<String>,
+    /// Run folder whose finished adapters are taken in place of training.
+    pub adapters_from: Option<&'a Path>,
+    /// Stop when the adapters are trained.
+    pub train_only: bool,
     /// Set from outside to stop at the next safe point.
     pub interrupt: &'a AtomicBool,
 }
 
 /// Times a phase and adds it to the manifest.
 fn phase<T>(manifest: &mut Manifest, name: &str, work: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
-    let (watch, cpu) = (Stopwatch::start(), counters::cpu_seconds());
+    let meter = EnergyMeter::of_machine();
+    let (watch, cpu, energy) = (Stopwatch::start(), counters::cpu_seconds(), meter.read());
     let result = work();
+    let energy_joules = energy.and_then(|before| meter.joules_since(&before));
     let (seconds, cpu_seconds) = (watch.elapsed().as_secs_f64(), counters::cpu_seconds() - cpu);
     let peak_memory_bytes = counters::peak_memory_bytes();
     match manifest.phases.iter_mut().find(|record| record.name == name) {
@@ -114,9 +132,12 @@ fn phase<T>(manifest: &mut Manifest, name: &str, work: impl FnOnce() -> Result<T
             record.seconds += seconds;
             record.cpu_seconds += cpu_seconds;
             record.peak_memory_bytes = record.peak_memory_bytes.max(peak_memory_bytes);
+            // A stretch that was not measured leaves no sum.
+            record.energy_joules = record.energy_joules.zip(energy_joules).map(|(before, now)| before + now);
         }
         None => {
-            manifest.phases.push(PhaseRecord { name: name.to_owned(), seconds, cpu_seconds, peak_memory_bytes, overhead_seconds: None });
+            let name = name.to_owned();
+            manifest.phases.push(PhaseRecord { name, seconds, cpu_seconds, peak_memory_bytes, energy_joules, overhead_seconds: None });
         }
     }
     result
@@ -134,12 +155,16 @@ pub fn run(request: &RunRequest, listener: &mut Listener) -> Result<Manifest, Ru
     folder.write_manifest(&manifest)?;
     write_jsonl(&folder.samples(), &plan.dataset.test)?;
 
+    if let Some(share) = &plan.share {
+        share.write(&folder)?;
+    }
+
     let outcome = measure(request, &folder, &mut manifest, &mut journal, &mut rows, listener);
-    if outcome.is_ok() {
+    if matches!(outcome, Ok(Reached::End)) {
         manifest.result_hash = Some(result_hash(&rows));
     }
     folder.write_manifest(&manifest)?;
-    outcome.map(|()| manifest)
+    outcome.map(|_| manifest)
 }
 
 fn open_folder(request: &RunRequest) -> Result<RunFolder, RunError> {
@@ -158,6 +183,12 @@ fn open_folder(request: &RunRequest) -> Result<RunFolder, RunError> {
     Err(RunError::Changed { folder: request.output.display().to_string(), differences })
 }
 
+/// How far a run went.
+enum Reached {
+    Adapters,
+    End,
+}
+
 fn measure(
     request: &RunRequest,
     folder: &RunFolder,
@@ -165,8 +196,19 @@ fn measure(
     journal: &mut Journal<JournalRow>,
     rows: &mut Vec<JournalRow>,
     listener: &mut Listener,
-) -> Result<(), RunError> {
+) -> Result<Reached, RunError> {
     let plan = request.plan;
+    let given = predicted::rows(plan, rows);
+    journal.append(&given)?;
+    rows.extend(given);
+    if !plan.spec.uses_model() {
+        write_jsonl::<crate::retrieval::Chunk>(&folder.passages(), &[])?;
+        return Ok(Reached::End);
+    }
+    let taken = match request.adapters_from {
+        Some(from) => training::take_adapters(plan, folder, &RunFolder::at(from))?,
+        None => Vec::new(),
+    };
     let model = phase(manifest, "load", || {
         listener(RunEvent::Phase { name: "load", detail: &plan.spec.model.path.display().to_string(), total: 0, unit: "" });
         Ok(plan.load_model()?)
@@ -200,8 +242,17 @@ fn measure(
             manifest.hashes.insert(format!("adapter/{}", adapter_name(kind, seed)), hash);
         }
         manifest.training = trained.records;
+        // What was taken was paid for where it was trained.
+        for record in &mut manifest.training {
+            if let Some(paid) = taken.iter().find(|paid| paid.adapter == record.adapter) {
+                record.cpu_seconds = paid.cpu_seconds;
+            }
+        }
         write_jsonl(&folder.training(), &trained.rows)?;
         folder.write_manifest(manifest)?;
+    }
+    if request.train_only {
+        return Ok(Reached::Adapters);
     }
     let tuned = full_models(&model, &adapters);
     let bench = Bench::new(plan, &model, &adapters, &tuned, index.as_ref(), request.interrupt);
@@ -224,6 +275,9 @@ fn measure(
     add_overhead(manifest, "accuracy", watch.elapsed().as_secs_f64() - model_seconds);
     folder.write_manifest(manifest)?;
 
+    if !plan.measures_samples() {
+        return Ok(Reached::End);
+    }
     if plan.spec.measure.noise_samples > 0 && manifest.noise.is_empty() {
         manifest.noise = phase(manifest, "noise", || noise::run(&bench, rows, listener))?;
         folder.write_manifest(manifest)?;
@@ -236,20 +290,35 @@ fn measure(
     }
 
     if plan.spec.measure.latency_samples > 0 {
-        let calibration = phase(manifest, "latency", || {
+        let surroundings = phase(manifest, "latency", || {
             let done = rows.iter().filter(|row| row.phase == Phase::Latency);
             let done: BTreeSet<_> = done.map(|row| (row.variant.clone(), row.sample_id.clone(), row.repeat)).collect();
             let counts = latency::replay_counts(rows, plan.spec.seeds[0]);
             let before = calibration::rounds();
+            let contention = Contention::start();
             let timed = latency::run(&bench, &counts, &done, journal, listener)?;
-            let is_timed = !timed.is_empty();
-            rows.extend(timed);
-            Ok(is_timed.then(|| calibration::record(before, calibration::rounds())))
+            let is_timed = !timed.rows.is_empty();
+            rows.extend(timed.rows);
+            let contention = contention.record();
+            Ok(is_timed.then(|| (calibration::record(before, calibration::rounds()), contention, timed.warmup)))
         })?;
-        // A run that had nothing left to time keeps the figure of when it was timed.
-        manifest.calibration = calibration.or(manifest.calibration.take());
+        // A run that had nothing left to time keeps the figures of when it was timed.
+        if let Some((calibration, contention, warmup)) = surroundings {
+            (manifest.calibration, manifest.contention, manifest.warmup) = (Some(calibration), contention, warmup);
+        }
+        folder.write_manifest(manifest)?;
     }
-    Ok(())
+
+    if plan.spec.measure.server.rate > 0.0 && !folder.server().is_file() {
+        let served = phase(manifest, "server", || server::run(&bench, &latency::replay_counts(rows, plan.spec.seeds[0]), listener))?;
+        write_jsonl(&folder.server(), &served)?;
+        folder.write_manifest(manifest)?;
+    }
+
+    if plan.spec.measure.offline.questions > 0 && manifest.offline.is_empty() {
+        manifest.offline = phase(manifest, "offline", || offline::run(&bench, listener))?;
+    }
+    Ok(Reached::End)
 }
 
 /// Notes what a phase took beside model and embedder; stretches of an interrupted run add up.
@@ -272,9 +341,9 @@ pub(super) fn build_index(plan: &RunPlan, listener: &mut Listener) -> Result<(Re
     let documents = &plan.dataset.documents;
     listener(RunEvent::Phase { name: "index", detail: &plan.dataset.info.name, total: documents.len() as u64, unit: "documents" });
     let cpu = counters::cpu_seconds();
-    let embedder = retrieval::load_embedder(&plan.embedder_path()).map_err(RunError::retrieval)?;
+    let models = plan.load_search_models().map_err(RunError::retrieval)?;
     let count = |text: &str| plan.tokenizer().count(text).unwrap_or(usize::MAX);
-    let (retriever, figures) = Retriever::build(documents, &plan.spec.retrieval, embedder, &count).map_err(RunError::retrieval)?;
+    let (retriever, figures) = Retriever::build(documents, &plan.spec.retrieval, models, &count).map_err(RunError::retrieval)?;
     listener(RunEvent::Advance(documents.len() as u64));
     Ok((retriever, figures, counters::cpu_seconds() - cpu))
 }
@@ -304,7 +373,6 @@ fn write_passages(folder: &RunFolder, bench: &Bench) -> Result<(), RunError> {
 fn new_manifest(request: &RunRequest) -> Manifest {
     let plan = request.plan;
     let (spec, dataset) = (&plan.spec, &plan.dataset);
-    let clusters: BTreeSet<&str> = dataset.test.iter().map(crate::dataset::Sample::cluster_id).collect();
     Manifest {
         schema_version: 1,
         run_id: plan.run_id.clone(),
@@ -322,26 +390,36 @@ fn new_manifest(request: &RunRequest) -> Manifest {
             documents: dataset.documents.len(),
             train: dataset.train.len(),
             validation: dataset.validation.len(),
-            test: dataset.test.len(),
-            clusters: clusters.len(),
+            test: plan.whole_test(),
+            clusters: plan.whole_clusters(),
             slices: dataset.info.slices.clone(),
         },
-        model: ModelRecord {
-            path: spec.model.path.display().to_string(),
-            revision: plan.model.revision().map(str::to_owned),
-            architecture: plan.model.config().architecture.clone(),
-            parameters: plan.model.config().parameter_count() as u64,
-            context_length: plan.context_length,
-            // Of f32 weights; corrected when they are loaded and packed.
-            weight_bytes: 4 * plan.model.config().parameter_count() as u64,
-        },
+        model: if spec.uses_model() { model_record(plan) } else { ModelRecord::none() },
         index: None,
         training: Vec::new(),
         noise: Vec::new(),
         calibration: None,
+        contention: None,
+        warmup: Vec::new(),
+        offline: Vec::new(),
         phases: Vec::new(),
         caveats: caveats(plan),
+        shard: plan.share.as_ref().map(|share| share.shard),
+        shards: Vec::new(),
         result_hash: None,
+    }
+}
+
+fn model_record(plan: &RunPlan) -> ModelRecord {
+    let config = plan.model.config();
+    ModelRecord {
+        path: plan.spec.model.path.display().to_string(),
+        revision: plan.model.revision().map(str::to_owned),
+        architecture: config.architecture.clone(),
+        parameters: config.parameter_count() as u64,
+        context_length: plan.context_length,
+        // Of f32 weights; corrected when they are loaded and packed.
+        weight_bytes: 4 * config.parameter_count() as u64,
     }
 }
 
@@ -355,14 +433,21 @@ fn caveats(plan: &RunPlan) -> Vec<String> {
         let base = base.map(|name| format!("; it names the base `{name}`, and shapes and vocabulary fit")).unwrap_or_default();
         caveats.push(format!("the adapter of {} was given: what its training cost is not known here{base}", users.join(" and ")));
     }
+    caveats.extend(plan.predictions.iter().flat_map(predicted::GivenAnswers::notes));
     if !trained.is_empty() && plan.spec.seeds.len() == 1 {
         caveats.push("one training seed: the spread between trainings is not measured; set `seeds = [1, 2, 3]` for it".into());
     }
-    if plan.spec.model.device == DeviceName::Auto {
+    if plan.spec.uses_model() && plan.spec.model.device == DeviceName::Auto {
         caveats.push(format!("`model.device = \"auto\"` took {}: times belong to that device", plan.device.label()));
     }
-    if plan.dataset.test.len() < 100 {
-        caveats.push(format!("{} test questions: only large differences can be seen", plan.dataset.test.len()));
+    if plan.spec.retrieves() && plan.spec.retrieval.search.method.is_dense() && !plan.spec.retrieval.store.is_memory() {
+        caveats.push(
+            "vectors are kept by a server whose index is never built the same way twice: passages, and the result hash, hold for this one index"
+                .into(),
+        );
+    }
+    if plan.whole_test() < 100 {
+        caveats.push(format!("{} test questions: only large differences can be seen", plan.whole_test()));
     }
     caveats
 }

@@ -1,6 +1,8 @@
 //! The training phase: labels become examples, examples become adapters, one per kind and seed.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::counters;
@@ -13,8 +15,8 @@ use crate::finetune::{self, TrainingError, TrainingOutcome, TrainingRequest, Tra
 use crate::lm::local::LocalModel;
 use crate::retrieval::Retriever;
 use crate::spec::TrainContext;
-use crate::store::RunFolder;
 use crate::store::manifest::TrainingRecord;
+use crate::store::{RunFolder, StoreError};
 use crate::variant::prompt::{Passage, PromptError};
 
 use super::runner::RunError;
@@ -94,6 +96,42 @@ pub fn train_all(
         }
     }
     Ok(trained)
+}
+
+/// Copies the finished adapters that the plan needs and `folder` lacks from another run folder, and gives what they cost there. Whether they
+/// are this plan's is seen when they are loaded.
+///
+/// # Errors
+/// [`RunError::NoAdapter`] if one is not finished there.
+pub fn take_adapters(plan: &RunPlan, folder: &RunFolder, from: &RunFolder) -> Result<Vec<TrainingRecord>, RunError> {
+    let seeds = &plan.spec.seeds;
+    let trained = plan.spec.adapters().into_iter().filter(|&kind| plan.spec.given(kind).is_none());
+    for name in trained.flat_map(|kind| seeds.iter().map(move |&seed| adapter_name(kind, seed))) {
+        let (source, target) = (from.adapter(&name), folder.adapter(&name));
+        if !finetune::is_finished(&source) {
+            return Err(RunError::NoAdapter { path: source.display().to_string() });
+        }
+        if !finetune::is_finished(&target) {
+            copy_folder(&source, &target)?;
+        }
+    }
+    Ok(if from.manifest().is_file() { from.read_manifest()?.training } else { Vec::new() })
+}
+
+/// Copies the files of a folder; one that is there is whole.
+pub(super) fn copy_folder(source: &Path, target: &Path) -> Result<(), StoreError> {
+    let fresh = target.with_extension("new");
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh).map_err(StoreError::io("replace", &fresh))?;
+    }
+    fs::create_dir_all(&fresh).map_err(StoreError::io("create", &fresh))?;
+    for entry in fs::read_dir(source).map_err(StoreError::io("read", source))? {
+        let path = entry.map_err(StoreError::io("read", source))?.path();
+        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
+            fs::copy(&path, fresh.join(name)).map_err(StoreError::io("copy", &path))?;
+        }
+    }
+    fs::rename(&fresh, target).map_err(StoreError::io("create", target))
 }
 
 /// A labelled question with the prompt that it is put as.

@@ -140,13 +140,21 @@ pub fn sentence(text: &str) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// At most `length` characters, cut with an ellipsis, on one line.
+/// At most `length` characters, cut with an ellipsis, on one line. Characters that are not seen but change how others are (controls,
+/// directions of writing) are named instead.
 pub fn shortened(text: &str, length: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= length {
-        return line;
+    let cut: String = if line.chars().count() <= length { line } else { line.chars().take(length - 1).chain(['…']).collect() };
+    if !cut.contains(is_hidden) {
+        return cut;
     }
-    line.chars().take(length - 1).chain(['…']).collect()
+    let name = |letter: char| if is_hidden(letter) { format!("⟨U+{:04X}⟩", u32::from(letter)) } else { letter.to_string() };
+    cut.chars().map(name).collect()
+}
+
+fn is_hidden(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -200,5 +208,6 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         assert_eq!(shortened("a\n b", 10), "a b");
         assert_eq!(shortened("äöüäöü", 4), "äöü…");
+        assert_eq!(shortened("a\u{202e}b\u{2028}c\u{7}", 20), "a⟨U+202E⟩b c⟨U+0007⟩");
     }
 }

@@ -8,6 +8,7 @@ const WORDS: usize = 24;
 /// Renders the report.
 pub(super) fn render(view: &View) -> String {
     let mut text = format!("# {}\n\n{}\n\n", escape(&view.title), escape(&view.subtitle));
+    text.push_str(&format!("**{}** {}\n\n", escape(&view.recommendation.lead), escape(&view.recommendation.rest)));
     text.push_str(&list(&view.headline));
     if !view.notes.is_empty() {
         text.push_str(&format!("Mind:\n\n{}", list(&view.notes)));
@@ -25,7 +26,7 @@ pub(super) fn render(view: &View) -> String {
         text.push_str(&format!("## Caveats\n\n{}", list(&view.caveats)));
     }
     text.push_str(&format!("<details><summary>How to read this</summary>\n\n{}</details>\n\n", list(&view.reading)));
-    text.push_str("Figures, examples and settings: `report.html`, `plots/`, `tables/`.\n");
+    text.push_str("Figures, questions one by one and settings: `report.html`, `plots/`, `tables/`.\n");
     text
 }
 

@@ -19,7 +19,7 @@ use std::path::Path;
 pub use terminal::{compare, terminal_table};
 
 use crate::claim::{ClaimsError, write_claims};
-use crate::cost::write_ledger;
+use crate::cost::{write_decision, write_ledger};
 use crate::diagnostic::Hint;
 use crate::store::{StoreError, write_atomic};
 use crate::table::{TableError, Tables, write_tables};
@@ -72,10 +72,12 @@ impl Hint for ReportError {
 pub fn write_report(run: &Path) -> Result<Tables, ReportError> {
     let tables = write_tables(run)?;
     let ledger = write_ledger(run, &tables)?;
+    let decision = write_decision(run, &tables, &ledger)?;
     let claims = write_claims(run, &tables, &ledger)?;
-    let figures = plot::figures(&tables, &ledger);
+    let figures = plot::figures(&tables, &ledger, decision.as_ref());
     plot::write(&run.join("plots"), &figures)?;
-    let view = view::build(&tables, &ledger, &claims, &figures);
+    let sources = view::Sources { tables: &tables, ledger: &ledger, decision: decision.as_ref(), claims: &claims, figures: &figures };
+    let view = view::build(&sources, view::gather(run, &tables)?);
     write_atomic(&run.join("report.md"), markdown::render(&view).as_bytes())?;
     write_atomic(&run.join("report.html"), html::render(&view, &figures)?.as_bytes())?;
     Ok(tables)

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
-use crate::cost::Ledger;
+use crate::cost::{Decision, Ledger};
 use crate::spec::VariantKind::{self, Baseline, Finetuned, Hybrid, Rag};
 use crate::table::testing::{Fixture, realistic};
 
@@ -13,6 +13,19 @@ fn report_of(run: &Fixture) -> tempfile::TempDir {
     run.write(folder.path());
     write_report(folder.path()).unwrap();
     folder
+}
+
+fn figures_of(tables: &Tables) -> Vec<plot::Figure> {
+    let ledger = Ledger::of(tables);
+    plot::figures(tables, &ledger, Decision::of(tables, &ledger).as_ref())
+}
+
+/// What the report of these tables says; passages are not there.
+fn view_of(tables: &Tables) -> view::View {
+    let (ledger, figures) = (Ledger::of(tables), figures_of(tables));
+    let decision = Decision::of(tables, &ledger);
+    let sources = view::Sources { tables, ledger: &ledger, decision: decision.as_ref(), claims: &[], figures: &figures };
+    view::build(&sources, view::gather(Path::new("nowhere"), tables).unwrap())
 }
 
 fn read(folder: &tempfile::TempDir, name: &str) -> String {
@@ -45,20 +58,28 @@ fn check_nesting(text: &str, void: &[&str]) {
     assert!(open.is_empty(), "left open: {open:?}");
 }
 
+/// The same of the page, its script left out.
+fn check_page(html: &str) {
+    let (before, rest) = html.split_once("<script").unwrap();
+    let (script, after) = rest.split_once("</script>").unwrap();
+    assert!(script.contains("\"use strict\"") && !after.contains("<script"));
+    check_nesting(&format!("{before}{after}"), &["meta", "input", "br"]);
+}
+
 /// `RAGFT_REPORT_OUT=DIR` keeps the folder of a realistic run there, to be looked at.
 #[test]
 fn a_realistic_run_has_every_file() {
     let run = realistic(&SQUARE, 300);
     let folder = report_of(&run);
     let files = bytes(folder.path());
-    for name in ["accuracy", "contrasts", "slices", "tradeoff", "latency", "stages", "cost", "training"] {
+    for name in ["accuracy", "contrasts", "interaction", "slices", "tradeoff", "latency", "stages", "cost", "decision", "training"] {
         for extension in ["svg", "png", "csv"] {
             assert!(files.contains_key(&format!("plots/{name}.{extension}")), "{name}.{extension}");
         }
         check_nesting(&read(&folder, &format!("plots/{name}.svg")), &[]);
     }
     assert!(files.contains_key("tables/cost.parquet") && files.contains_key("tables/cost.csv"));
-    check_nesting(&read(&folder, "report.html"), &["meta"]);
+    check_page(&read(&folder, "report.html"));
     if let Some(out) = std::env::var_os("RAGFT_REPORT_OUT") {
         let out = Path::new(&out);
         run.write(&out.join("four"));
@@ -85,18 +106,22 @@ fn hostile_answers_stay_text() {
     run.samples[0].question = "<img src=x onerror=alert(1)>".to_owned();
     run.answer(Baseline, 1, "a", 0.0).answer = "<script>alert(1)</script> | {{ 7 * 7 }}".to_owned();
     run.answer(Rag, 1, "a", 1.0).answer = "\"' onclick=\"x".to_owned();
+    run.answer(Finetuned, 1, "a", 0.0).answer = "a\u{202e}b\u{2028}c".to_owned();
     let folder = report_of(&run);
     let html = read(&folder, "report.html");
     assert!(html.contains("&lt;script&gt;alert(1)&lt;&#x2f;script&gt; | {{ 7 * 7 }}"));
-    assert!(!html.contains("<script") && !html.contains("<img"));
-    check_nesting(&html, &["meta"]);
+    assert!(html.contains("&quot;&#x27; onclick=&quot;x") && html.contains("a⟨U+202E⟩b c"));
+    assert!(html.matches("<script").count() == 1 && !html.contains("<img") && !html.contains('\u{2028}') && !html.contains('\u{202e}'));
+    check_page(&html);
 }
 
 #[test]
 fn the_page_fetches_nothing() {
     let folder = report_of(&realistic(&SQUARE, 30));
     let html = read(&folder, "report.html").replace("http://www.w3.org/2000/svg", "");
-    for outside in ["http://", "https://", "src=", "url(", "@import", "<link", "<script"] {
+    for outside in
+        ["http://", "https://", "src=", "url(", "@import", "<link", "fetch(", "XMLHttpRequest", "WebSocket", "sendBeacon", "import("]
+    {
         assert!(!html.contains(outside), "{outside}");
     }
 }
@@ -125,13 +150,61 @@ fn no_winner_is_named_without_a_verdict() {
         run.answer(Finetuned, 1, &id, 1.0);
     }
     let tables = run.tables();
-    let view = view::build(&tables, &Ledger::of(&tables), &[], &[]);
+    let view = view_of(&tables);
     let inconclusive = &view.headline[1];
     assert!(inconclusive.starts_with("Inconclusive between rag and baseline: +0.0 points of exact match ("), "{inconclusive}");
     assert!(inconclusive.contains("To tell 3.0 points would take about 1") && inconclusive.contains(" questions."), "{inconclusive}");
     assert!(view.headline[2].starts_with("finetuned beats baseline by 50.0 points of exact match ("), "{}", view.headline[2]);
     assert!(view.headline[2].contains("after Holm"), "{}", view.headline[2]);
     assert!(view.caveats.iter().any(|caveat| caveat.contains("few test questions (20)")), "{:?}", view.caveats);
+}
+
+/// So many questions; a variant is right on those below its number, and takes its milliseconds for each.
+fn priced(n: usize, variants: &[(VariantKind, usize, f64)]) -> Fixture {
+    let mut run = Fixture::empty();
+    for index in 0..n {
+        let id = format!("q{index:04}");
+        run.sample(&id, &[]);
+        for (variant, right, milliseconds) in variants {
+            run.answer(*variant, 1, &id, f64::from(u8::from(index < *right)));
+            run.timing(*variant, &id, 0.5, milliseconds * (1.0 + 0.01 * (index % 3) as f64));
+        }
+    }
+    run
+}
+
+#[test]
+fn the_recommendation_says_inconclusive_when_it_is_and_how_many_questions_would_tell() {
+    let view = view_of(&priced(60, &[(Rag, 44, 10.0), (Finetuned, 46, 10.0)]).tables());
+    let said = &view.recommendation;
+    assert_eq!(said.lead, "Inconclusive: these questions do not tell whether rag would do, which would cost less.");
+    assert!(said.rest.starts_with("rag is -3.3 points from finetuned (") && said.rest.contains(" questions would tell."), "{}", said.rest);
+    assert!(said.rest.contains("Until that is known, finetuned is what is shown to be good enough."), "{}", said.rest);
+}
+
+#[test]
+fn the_recommendation_names_its_reasons_and_what_would_change_it() {
+    let clear = priced(2000, &[(Baseline, 300, 5.0), (Rag, 1500, 20.0), (Finetuned, 1480, 5.0)]);
+    let said = view_of(&clear.tables()).recommendation;
+    assert_eq!(said.lead, "Take rag.");
+    for part in [
+        "It has the best exact match, 75.0 % (",
+        "Baseline is shown to fall short of that by more than 3.0 points.",
+        "Over 12 months with 100,000 queries and 1 changed document a month it costs ",
+        "finetuned would do too, for ",
+        "That changes: beyond ",
+        "queries a month finetuned is cheaper",
+        "Every tuned variant was trained once",
+    ] {
+        assert!(said.rest.contains(part), "{part} is not in: {}", said.rest);
+    }
+    let folder = report_of(&clear);
+    assert!(read(&folder, "report.md").contains("**Take rag.** It has the best exact match"));
+    assert!(
+        read(&folder, "tables/decision.csv").lines().any(|line| line.starts_with("rag,exact_match,0.75,best,") && line.ends_with("true"))
+    );
+    let only = view_of(&priced(30, &[(Rag, 20, 10.0), (VariantKind::Oracle, 30, 10.0)]).tables()).recommendation;
+    assert!(only.lead.starts_with("No recommendation"), "{only:?}");
 }
 
 #[test]
@@ -144,8 +217,8 @@ fn a_slice_name_with_many_values_stays_out_of_words_and_differences() {
         run.answer(Rag, 1, &id, 1.0);
     }
     let tables = run.tables();
-    let figures = plot::figures(&tables, &Ledger::of(&tables));
-    let view = view::build(&tables, &Ledger::of(&tables), &[], &figures);
+    let figures = figures_of(&tables);
+    let view = view_of(&tables);
     assert!(view.headline.iter().any(|line| line.contains("task=lookup")), "{:?}", view.headline);
     assert!(!view.headline.iter().any(|line| line.contains("relation")), "{:?}", view.headline);
     let grid_with = |section: &str, slice: &str| {
@@ -180,7 +253,7 @@ fn the_best_variant_is_named_first_even_if_no_difference_is_declared_for_it() {
         run.answer(VariantKind::HybridRaft, 1, &id, 1.0);
     }
     let tables = run.tables();
-    let view = view::build(&tables, &Ledger::of(&tables), &[], &[]);
+    let view = view_of(&tables);
     assert!(
         view.headline[0].starts_with("Exact match in per cent over 20 questions, best first: hybrid_raft 100.0 ("),
         "{}",
@@ -198,14 +271,14 @@ fn a_lower_score_names_the_other_side_as_winner() {
         run.answer(Rag, 1, &id, f64::from(index % 2));
     }
     let tables = run.tables();
-    let view = view::build(&tables, &Ledger::of(&tables), &[], &[]);
+    let view = view_of(&tables);
     assert!(view.headline[1].starts_with("baseline beats rag by 50.0 points"), "{}", view.headline[1]);
 }
 
 #[test]
 fn no_text_of_a_figure_leaves_its_picture() {
     let tables = realistic(&VariantKind::ALL, 60).tables();
-    for figure in plot::figures(&tables, &Ledger::of(&tables)) {
+    for figure in figures_of(&tables) {
         for shape in &figure.scene.shapes {
             let plot::scene::Shape::Text { at, text, size, anchor, turned, .. } = shape else { continue };
             let width = plot::render::text_width(text, *size);

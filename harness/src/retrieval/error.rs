@@ -13,6 +13,32 @@ pub enum RetrievalError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The reranker's folder is unusable.
+    #[error("reranker `{path}`: {problem}")]
+    Reranker {
+        /// Folder.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The store of vectors cannot be used.
+    #[error("store `{address}` {problem}")]
+    Store {
+        /// The address, its password hidden.
+        address: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        mend: String,
+    },
+    /// A vector has fewer components than are to be kept.
+    #[error("retrieval.embedding.dimensions is {asked}, but the embedder's vectors have {own}")]
+    Dimensions {
+        /// `retrieval.embedding.dimensions`.
+        asked: usize,
+        /// There are.
+        own: usize,
+    },
     /// A file of the embedder cannot be read or written.
     #[error("cannot access `{path}`")]
     File {
@@ -85,16 +111,31 @@ impl RetrievalError {
     pub(super) fn embedder(path: impl std::fmt::Display, problem: impl Into<String>) -> Self {
         Self::Embedder { path: path.to_string(), problem: problem.into() }
     }
+
+    /// The same for a reranker, whose folder is read by the same means.
+    pub(super) fn of_reranker(self) -> Self {
+        match self {
+            Self::Embedder { path, problem } => Self::Reranker { path, problem },
+            other => other,
+        }
+    }
 }
 
 impl Hint for RetrievalError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Embedder { .. } => Some(
-                "`retrieval.embedder` is `builtin`, a sentence-transformers folder of BERT class (`config.json`, `tokenizer.json`, \
+                "`retrieval.embedder` is `builtin`, a sentence-transformers folder of BERT or RoBERTa class (`config.json`, `tokenizer.json`, \
                  `model.safetensors`, `modules.json`, `1_Pooling/config.json`) or a Model2Vec folder"
                     .into(),
             ),
+            Self::Reranker { .. } => Some(
+                "`retrieval.rerank.model` is a sentence-transformers cross-encoder folder of BERT or RoBERTa class with one label \
+                 (`config.json`, `tokenizer.json`, `model.safetensors`), or empty for none"
+                    .into(),
+            ),
+            Self::Store { mend, .. } => Some(mend.clone()),
+            Self::Dimensions { own, .. } => Some(format!("set `retrieval.embedding.dimensions` to {own} or less, or to 0 for all")),
             Self::Overlap { max_tokens, .. } => Some(format!("set `retrieval.chunk.overlap_tokens` below {max_tokens}")),
             Self::NoText { .. } => Some("give the documents a `text`, or map the column that holds it with `dataset.columns.text`".into()),
             Self::TopK { chunks, .. } => {

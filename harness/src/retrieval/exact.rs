@@ -23,7 +23,7 @@ pub fn by_score_then_chunk(left: &Hit, right: &Hit) -> Ordering {
 pub fn search(vectors: &Vectors, query: &[f32], k: usize) -> Vec<Hit> {
     let mut scores = vec![0.0; vectors.len()];
     compare(vectors, &[query], &mut scores);
-    best(&scores, k)
+    best_rows(&scores, k)
 }
 
 /// [`search`] for every query, in order, with the same bits.
@@ -32,7 +32,7 @@ pub fn search_batch(vectors: &Vectors, queries: &[Vec<f32>], k: usize) -> Vec<Ve
     let search_block = |queries: &[Vec<f32>]| -> Vec<Vec<Hit>> {
         let mut scores = vec![0.0; queries.len() * rows];
         compare(vectors, queries, &mut scores);
-        (0..queries.len()).map(|query| best(&scores[query * rows..][..rows], k)).collect()
+        (0..queries.len()).map(|query| best_rows(&scores[query * rows..][..rows], k)).collect()
     };
     queries.par_chunks(QUERIES).flat_map_iter(search_block).collect()
 }
@@ -56,8 +56,12 @@ fn compare<Q: AsRef<[f32]>>(vectors: &Vectors, queries: &[Q], scores: &mut [f32]
     );
 }
 
-fn best(scores: &[f32], k: usize) -> Vec<Hit> {
-    let mut hits: Vec<Hit> = scores.iter().enumerate().map(|(chunk, &score)| Hit { chunk, score }).collect();
+fn best_rows(scores: &[f32], k: usize) -> Vec<Hit> {
+    best(scores.iter().enumerate().map(|(chunk, &score)| Hit { chunk, score }).collect(), k)
+}
+
+/// The `k` best of these hits, in order.
+pub fn best(mut hits: Vec<Hit>, k: usize) -> Vec<Hit> {
     if k > 0 && k < hits.len() {
         hits.select_nth_unstable_by(k - 1, by_score_then_chunk);
     }

@@ -37,7 +37,7 @@ impl Distance<f32> for CountedCosine {
 }
 
 /// What one search gave, and the distances it computed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Found {
     /// Best first; fewer than asked when the graph leads to fewer.
     pub hits: Vec<Hit>,

@@ -1,15 +1,16 @@
-//! Documents into a searchable index, and questions into passages.
+//! Documents into something that can be searched: chunks, and over them vectors, words, or both.
 
-use rayon::prelude::*;
-
+use super::bm25::Bm25Index;
 use super::chunk::chunk_documents;
-use super::hnsw::{Found, HnswIndex};
-use super::vector::Vectors;
-use super::{Chunk, Embedder, Embedding, Hit, RetrievalError, Retrieved, exact};
+use super::embed::{CrossEncoder, RetrievalEmbedder};
+use super::pgvector_store::PgStore;
+use super::search::{Depths, Retriever};
+use super::store::{EmbeddedPassages, Kept, Memory, OpenIndex, VectorStore};
+use super::{Chunk, RetrievalError};
 use crate::clock::Stopwatch;
 use crate::dataset::Document;
 use crate::spec::RetrievalSpec;
-use crate::store::manifest::IndexRecord;
+use crate::store::manifest::{IndexRecord, LexicalRecord, RerankerRecord, StoreRecord};
 
 /// What building an index cost and gave.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +19,7 @@ pub struct IndexFigures {
     pub chunks: usize,
     /// Documents without text, which give no passage.
     pub skipped_documents: usize,
-    /// Length of a vector.
+    /// Length of a vector; zero without vectors, as everything about them.
     pub dimension: usize,
     /// Tokens that the embedder read.
     pub embed_tokens: u64,
@@ -30,12 +31,18 @@ pub struct IndexFigures {
     pub embed_seconds: f64,
     /// Wall time of building the graph.
     pub build_seconds: f64,
-    /// Estimate of vectors (the graph keeps its own copy), graph and texts in memory.
+    /// Estimate of vectors (the graph keeps its own copy), graph and texts in memory; the store's own figure where it is a server.
     pub bytes: u64,
     /// Passages that no search from the entry point can reach.
     pub unreachable: usize,
-    /// BLAKE3 of the graph's links.
+    /// BLAKE3 of the graph's links, of the words, or of both.
     pub graph_hash: String,
+    /// The index of words.
+    pub lexical: Option<LexicalRecord>,
+    /// The model that orders candidates anew.
+    pub reranker: Option<RerankerRecord>,
+    /// The server that keeps the vectors.
+    pub store: Option<StoreRecord>,
 }
 
 impl IndexFigures {
@@ -52,28 +59,32 @@ impl IndexFigures {
             cpu_seconds,
             bytes: self.bytes,
             unreachable: self.unreachable,
+            lexical: self.lexical.clone(),
+            reranker: self.reranker.clone(),
+            store: self.store.clone(),
         }
     }
 }
 
-/// A built index with its embedder.
-pub struct Retriever {
-    chunks: Vec<Chunk>,
-    vectors: Vectors,
-    index: HnswIndex,
-    embedder: Box<dyn Embedder>,
+/// The models behind a search.
+pub struct SearchModels {
+    /// Of questions and passages.
+    pub embedder: RetrievalEmbedder,
+    /// Of pairs of both, if candidates are to be ordered anew, and the seconds that it took to load.
+    pub reranker: Option<(CrossEncoder, f64)>,
 }
 
 impl Retriever {
-    /// Cuts the documents, embeds the chunks (title and text) and builds the graph over them. `count_tokens` is the language model's count.
+    /// Cuts the documents, and builds what the search method needs over the chunks (title and text). `count_tokens` is the language model's
+    /// count.
     ///
     /// # Errors
     /// [`RetrievalError::NoText`] and [`RetrievalError::TopK`] when the corpus cannot give `top_k` passages, and what chunking, embedding and
-    /// the graph refuse.
+    /// the store refuse.
     pub fn build(
         documents: &[Document],
         spec: &RetrievalSpec,
-        embedder: Box<dyn Embedder>,
+        models: SearchModels,
         count_tokens: &dyn Fn(&str) -> usize,
     ) -> Result<(Self, IndexFigures), RetrievalError> {
         let mut stopwatch = Stopwatch::start();
@@ -84,106 +95,105 @@ impl Retriever {
         check_top_k(spec.top_k, chunked.chunks.len())?;
         let passages: Vec<String> = chunked.chunks.iter().map(passage).collect();
         let texts: Vec<&str> = passages.iter().map(String::as_str).collect();
-        let (rows, tokens) = finite(embedder.embed_counted(&texts)?)?;
-        let vectors = Vectors::from_rows(embedder.dimension(), &rows);
-        let embed_seconds = stopwatch.lap().as_secs_f64();
-        let index = HnswIndex::build(&vectors, &spec.hnsw)?;
-        let build_seconds = stopwatch.lap().as_secs_f64();
-        let figures = IndexFigures {
+        let chunk_seconds = stopwatch.lap().as_secs_f64();
+        let SearchModels { embedder, reranker } = models;
+        let dense = if spec.search.method.is_dense() { Some(dense_index(&texts, spec, &embedder)?) } else { None };
+        stopwatch.lap();
+        let lexical = spec.search.method.is_lexical().then(|| Bm25Index::build(&texts, &spec.bm25));
+        let lexical_seconds = stopwatch.lap().as_secs_f64();
+        let mut figures = IndexFigures {
             chunks: chunked.chunks.len(),
             skipped_documents: chunked.skipped_documents,
-            dimension: vectors.dimension(),
-            embed_tokens: tokens.iter().map(|&count| count as u64).sum(),
-            embed_flops: tokens.iter().map(|&count| embedder.flops(count)).sum(),
-            build_flops: distance_flops(index.build_distances(), vectors.dimension()),
-            embed_seconds,
-            build_seconds,
-            bytes: vectors.bytes() + index.bytes(&vectors) + text_bytes(&chunked.chunks),
-            unreachable: index.unreachable().len(),
-            graph_hash: index.hash(),
+            dimension: 0,
+            embed_tokens: 0,
+            embed_flops: 0.0,
+            build_flops: 0.0,
+            embed_seconds: chunk_seconds,
+            build_seconds: 0.0,
+            bytes: text_bytes(&chunked.chunks),
+            unreachable: 0,
+            graph_hash: String::new(),
+            lexical: lexical.as_ref().map(|index| lexical_record(index, lexical_seconds)),
+            reranker: reranker.as_ref().map(|(model, seconds)| RerankerRecord { bytes: model.bytes(), load_seconds: *seconds }),
+            store: None,
         };
-        Ok((Self { chunks: chunked.chunks, vectors, index, embedder }, figures))
-    }
-
-    /// All chunks; a [`Hit`] indexes into them.
-    pub fn chunks(&self) -> &[Chunk] {
-        &self.chunks
-    }
-
-    /// The embedder in use.
-    pub fn embedder(&self) -> &dyn Embedder {
-        self.embedder.as_ref()
-    }
-
-    /// The `k` best passages for one question, timed by stage. With `shadow`, exact search follows, outside of the times.
-    ///
-    /// # Errors
-    /// [`RetrievalError::TopK`] when there are fewer than `k` chunks, or the embedder's own.
-    pub fn search(&self, question: &str, k: usize, shadow: bool) -> Result<Retrieved, RetrievalError> {
-        check_top_k(k, self.chunks.len())?;
-        let mut stopwatch = Stopwatch::start();
-        let (mut queries, tokens) = finite(self.embedder.embed_counted(&[question])?)?;
-        let query = queries.swap_remove(0);
-        let embed = stopwatch.lap();
-        let found = self.index.search(&self.vectors, &query, k);
-        let search_ns = stopwatch.elapsed_ns();
-        let exact = if shadow { exact::search(&self.vectors, &query, k) } else { Vec::new() };
-        let embed_ns = u64::try_from(embed.as_nanos()).unwrap_or(u64::MAX);
-        Ok(Retrieved { embed_ns, search_ns, ..self.retrieved(tokens[0], found, exact) })
-    }
-
-    /// The `k` best passages for every question, in order, each with its exact shadow. Not timed: its times are zero.
-    ///
-    /// # Errors
-    /// As [`Retriever::search`].
-    pub fn search_batch(&self, questions: &[&str], k: usize) -> Result<Vec<Retrieved>, RetrievalError> {
-        check_top_k(k, self.chunks.len())?;
-        let (queries, tokens) = finite(self.embedder.embed_counted(questions)?)?;
-        let found: Vec<Found> = queries.par_iter().map(|query| self.index.search(&self.vectors, query, k)).collect();
-        let exact = exact::search_batch(&self.vectors, &queries, k);
-        Ok(tokens.into_iter().zip(found).zip(exact).map(|((tokens, found), exact)| self.retrieved(tokens, found, exact)).collect())
-    }
-
-    /// `tokens` are the question's.
-    fn retrieved(&self, tokens: usize, found: Found, exact: Vec<Hit>) -> Retrieved {
-        let flops = self.embedder.flops(tokens) + distance_flops(found.distances, self.vectors.dimension());
-        Retrieved { hits: found.hits, exact, embed_ns: 0, search_ns: 0, flops }
+        let dense = dense.map(|open| figures.add(open, spec));
+        if let Some(index) = &lexical {
+            figures.graph_hash = joined_hash(&figures.graph_hash, &index.hash());
+        }
+        let reranker = reranker.map(|(model, _)| model);
+        let passages = if reranker.is_some() { passages } else { Vec::new() };
+        Ok((Self { chunks: chunked.chunks, passages, embedder, dense, lexical, reranker, spec: spec.clone() }, figures))
     }
 }
 
-/// Mean over searches of the part of the exact top `k` that the index found, or nothing when no search had a shadow. A hit counts when it
-/// scores no worse than the last of the exact ones, so equal scores cannot make a miss.
-pub fn ann_recall(searches: &[Retrieved], k: usize) -> Option<f64> {
-    let recalls: Vec<f64> = searches.iter().filter_map(|search| recall_of(search, k)).collect();
-    (!recalls.is_empty()).then(|| recalls.iter().sum::<f64>() / recalls.len() as f64)
+impl IndexFigures {
+    /// Takes over what is known of the vectors.
+    fn add(&mut self, open: OpenIndex, spec: &RetrievalSpec) -> Box<dyn super::store::VectorIndex> {
+        let dense = open.figures;
+        self.dimension = dense.dimension;
+        self.embed_tokens = dense.embed_tokens;
+        self.embed_flops = dense.embed_flops;
+        self.build_flops = dense.build_flops;
+        self.embed_seconds += dense.embed_seconds;
+        self.build_seconds = dense.build_seconds;
+        self.bytes += dense.bytes;
+        self.unreachable = dense.unreachable;
+        self.graph_hash = dense.hash;
+        let record = |Kept { server, name, reused }| StoreRecord { address: spec.store.to_string(), server, name, reused };
+        self.store = open.kept.map(record);
+        open.index
+    }
 }
 
-fn recall_of(search: &Retrieved, k: usize) -> Option<f64> {
-    let wanted = &search.exact[..k.min(search.exact.len())];
-    let worst = wanted.last()?.score;
-    let found = search.hits.iter().take(wanted.len()).filter(|hit| hit.score >= worst).count();
-    Some(found as f64 / wanted.len() as f64)
+/// The index over vectors, from the spec's store if it keeps one of these passages already.
+fn dense_index(texts: &[&str], spec: &RetrievalSpec, embedder: &RetrievalEmbedder) -> Result<OpenIndex, RetrievalError> {
+    let store: Box<dyn VectorStore> = if spec.store.is_memory() { Box::new(Memory) } else { Box::new(pg_store(spec)) };
+    let name = if spec.store.is_memory() { String::new() } else { name_of(texts, spec, embedder) };
+    match store.find(&name)? {
+        Some(open) => Ok(open),
+        None => store.build(&name, &mut EmbeddedPassages::new(embedder, texts, &spec.hnsw)),
+    }
 }
 
-/// What the embedder reads of a chunk: the title, a line break, the text.
+fn pg_store(spec: &RetrievalSpec) -> PgStore {
+    PgStore::new(&spec.store, spec.hnsw.ef_search, Depths::of(spec, spec.top_k, usize::MAX).list)
+}
+
+/// Checks that the store can be reached and take vectors of this dimension; memory always can.
+///
+/// # Errors
+/// [`RetrievalError::Store`].
+pub fn check_store(spec: &RetrievalSpec, dimension: usize) -> Result<(), RetrievalError> {
+    if spec.store.is_memory() || !spec.search.method.is_dense() { Ok(()) } else { pg_store(spec).check(dimension) }
+}
+
+/// The same for the same passages, embedder and graph settings, and for no others.
+fn name_of(texts: &[&str], spec: &RetrievalSpec, embedder: &RetrievalEmbedder) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(embedder.hash().as_bytes());
+    hasher.update(format!(" {} {}", spec.hnsw.m, spec.hnsw.ef_construction).as_bytes());
+    for text in texts {
+        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    }
+    format!("ragft_{}", &hasher.finalize().to_hex()[..24])
+}
+
+fn lexical_record(index: &Bm25Index, seconds: f64) -> LexicalRecord {
+    LexicalRecord { terms: index.terms(), postings: index.postings(), seconds, bytes: index.bytes() }
+}
+
+fn joined_hash(dense: &str, lexical: &str) -> String {
+    if dense.is_empty() { lexical.to_owned() } else { blake3::hash(format!("{dense} {lexical}").as_bytes()).to_string() }
+}
+
+/// What is searched of a chunk: the title, a line break, the text.
 fn passage(chunk: &Chunk) -> String {
     if chunk.title.is_empty() { chunk.text.clone() } else { format!("{}\n{}", chunk.title, chunk.text) }
 }
 
-fn check_top_k(top_k: usize, chunks: usize) -> Result<(), RetrievalError> {
+pub(super) fn check_top_k(top_k: usize, chunks: usize) -> Result<(), RetrievalError> {
     if top_k > chunks { Err(RetrievalError::TopK { top_k, chunks }) } else { Ok(()) }
-}
-
-/// Vectors and token counts, apart.
-fn finite(embeddings: Vec<Embedding>) -> Result<(Vec<Vec<f32>>, Vec<usize>), RetrievalError> {
-    match embeddings.iter().position(|embedding| !embedding.vector.iter().all(|value| value.is_finite())) {
-        Some(index) => Err(RetrievalError::NotFinite { index }),
-        None => Ok(embeddings.into_iter().map(|embedding| (embedding.vector, embedding.tokens)).unzip()),
-    }
-}
-
-fn distance_flops(distances: u64, dimension: usize) -> f64 {
-    distances as f64 * 2.0 * dimension as f64
 }
 
 fn text_bytes(chunks: &[Chunk]) -> u64 {
@@ -193,18 +203,19 @@ fn text_bytes(chunks: &[Chunk]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{builtin, embed};
+    use super::super::{Embedder, Hit, Retrieved, ann_recall, builtin};
     use super::*;
     use crate::diagnostic::Hint as _;
-    use crate::spec::{ChunkSpec, HnswSpec};
+    use crate::spec::{self, ChunkSpec};
 
     fn spec(top_k: usize) -> RetrievalSpec {
-        RetrievalSpec {
-            embedder: embed::BUILTIN.into(),
-            top_k,
-            chunk: ChunkSpec { max_tokens: 12, overlap_tokens: 0 },
-            hnsw: HnswSpec { m: 16, ef_construction: 200, ef_search: 64 },
-        }
+        let chunk = ChunkSpec { max_tokens: 12, overlap_tokens: 0 };
+        RetrievalSpec { top_k, chunk, ..spec::read("", &[]).unwrap().retrieval }
+    }
+
+    fn models() -> SearchModels {
+        let embedder: Box<dyn Embedder> = Box::new(builtin());
+        SearchModels { embedder: embedder.into(), reranker: None }
     }
 
     fn documents() -> Vec<Document> {
@@ -224,7 +235,7 @@ mod tests {
     }
 
     fn build(top_k: usize) -> Result<(Retriever, IndexFigures), RetrievalError> {
-        Retriever::build(&documents(), &spec(top_k), Box::new(builtin()), &words)
+        Retriever::build(&documents(), &spec(top_k), models(), &words)
     }
 
     #[test]
@@ -263,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_corpus_without_text_is_refused() {
-        let error = Retriever::build(&documents()[3..], &spec(1), Box::new(builtin()), &words).err().unwrap();
+        let error = Retriever::build(&documents()[3..], &spec(1), models(), &words).err().unwrap();
         assert_eq!(error.to_string(), "the corpus of 1 documents holds no text to retrieve from");
     }
 

@@ -1,20 +1,32 @@
-//! From a question to passages: chunk, embed, index, search; exact search shadows the index on every query.
+//! From a question to passages: chunk, embed, index, search, rerank; exact search shadows the index on every query.
 
+pub mod bm25;
 pub mod chunk;
 pub mod embed;
 mod error;
 pub mod exact;
+pub mod fuse;
 pub mod hnsw;
 mod index;
+pub mod pgvector_store;
 #[cfg(test)]
 mod quality_tests;
+mod search;
+#[cfg(test)]
+mod search_tests;
+pub mod store;
 pub mod vector;
+mod words;
 
 use serde::{Deserialize, Serialize};
 
-pub use embed::{BUILTIN, DistillConfig, Distilled, StaticEmbedder, builtin, check_embedder, distill, load_embedder};
+pub use embed::{
+    BUILTIN, CrossEncoder, DistillConfig, Distilled, PairScore, RetrievalEmbedder, StaticEmbedder, builtin, check_embedder, check_reranker,
+    distill, load_embedder, prefixes,
+};
 pub use error::RetrievalError;
-pub use index::{IndexFigures, Retriever, ann_recall};
+pub use index::{IndexFigures, SearchModels, check_store};
+pub use search::{Retriever, ann_recall};
 
 /// A retrieved piece of a document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,7 +46,7 @@ pub struct Chunk {
 pub struct Hit {
     /// Index into the chunk list of the retriever that made it.
     pub chunk: usize,
-    /// Cosine similarity to the question.
+    /// By what ranked it: cosine similarity, BM25, the fused sum of reciprocal ranks, or the reranker's score.
     pub score: f32,
 }
 
@@ -43,14 +55,22 @@ pub struct Hit {
 pub struct Retrieved {
     /// Best first, from the index in use.
     pub hits: Vec<Hit>,
-    /// Best first, from exact search over the same vectors (empty in a timed search, which does not pay for the shadow).
+    /// Best first, from the same search with the vectors compared exactly (empty in a timed search, which does not pay for the shadow).
     pub exact: Vec<Hit>,
+    /// Vectors alone decided, so `hits` and `exact` have scores of one kind and can be compared one by one.
+    pub is_plain: bool,
+    /// Where they did not: length of the list of vectors that was fused or reranked, and the share of the exact one that it had.
+    pub dense_recall: Option<(usize, f64)>,
     /// Time to embed the question; zero in a batch, which is not timed.
     pub embed_ns: u64,
     /// Time to search the index; zero in a batch, which is not timed.
     pub search_ns: u64,
-    /// Floating-point operations of embedding the question (analytic) and of searching the index (distances counted, two operations per
-    /// dimension each); those of the shadow are left out.
+    /// Time to search by words and to fuse both lists; zero without them and in a batch.
+    pub lexical_ns: u64,
+    /// Time to read the candidates again; zero without a reranker and in a batch.
+    pub rerank_ns: u64,
+    /// Floating-point operations of embedding the question (analytic), of searching (distances counted, two operations per dimension each;
+    /// weights of words added) and of reranking (analytic); those of the shadow are left out.
     pub flops: f64,
 }
 

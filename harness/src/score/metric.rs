@@ -35,6 +35,7 @@ pub fn metric(id: &str) -> Option<Metric> {
         "token_f1" => "Token F1".to_owned(),
         "contains" => "Contains".to_owned(),
         "rouge_l" => "ROUGE-L".to_owned(),
+        "acc" | "acc_norm" => id.to_owned(),
         "mrr" => "MRR".to_owned(),
         "map" => "MAP".to_owned(),
         _ => at_cutoff(id)?,

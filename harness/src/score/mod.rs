@@ -2,6 +2,7 @@
 //!
 //! What cannot be measured on a sample (no references, no relevance labels) has no entry, never a zero.
 
+mod choice;
 mod metric;
 #[cfg(test)]
 mod official;
@@ -11,6 +12,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
+pub use choice::{Choice, score_choices};
 pub use metric::{ANSWER_METRICS, Direction, Metric, metric};
 pub use ranking::{score_ranking, trec_order};
 pub use rouge::{Rouge, rouge_l, rouge_n};
@@ -64,6 +66,7 @@ mod tests {
             relevant: Vec::new(),
             slices: BTreeMap::new(),
             answerable,
+            choices: Vec::new(),
             cluster: None,
         }
     }

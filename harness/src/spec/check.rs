@@ -1,7 +1,7 @@
 //! Values that parse but mean nothing, found before any file of the run is opened.
 
 use super::read::SpecProblem;
-use super::{DeviceName, Dtype, FinetuneMethod, RunSpec, VariantKind};
+use super::{DeviceName, Dtype, FinetuneMethod, RetrievalSpec, RunSpec, SearchMethod, VariantKind};
 
 struct Checker(Vec<SpecProblem>);
 
@@ -33,7 +33,12 @@ pub fn check(spec: &RunSpec) -> Vec<SpecProblem> {
 
 fn check_top(spec: &RunSpec, checker: &mut Checker) {
     checker.require(!spec.name.is_empty(), "name", || "is empty".into());
-    checker.require(!spec.variants.is_empty(), "variants", || format!("is empty, expected some of {}", names()));
+    checker.require(!spec.compared().is_empty(), "variants", || format!("is empty, expected some of {}", names()));
+    for variant in spec.variants.iter().filter(|variant| variant.is_predicted()) {
+        checker.require(false, "variants", || {
+            format!("names `{}`, expected some of {}; answers of another system go under `[predictions]`", variant.name(), names())
+        });
+    }
     let mut variants = spec.variants.clone();
     variants.sort_unstable();
     checker.require(variants.windows(2).all(|pair| pair[0] != pair[1]), "variants", || "names a variant twice".into());
@@ -42,7 +47,11 @@ fn check_top(spec: &RunSpec, checker: &mut Checker) {
     checker.require(!seeds.is_empty(), "seeds", || "is empty, expected at least one".into());
     checker.require(seeds.windows(2).all(|pair| pair[0] != pair[1]), "seeds", || "names a seed twice".into());
     checker.require(seeds.iter().all(|&seed| i64::try_from(seed).is_ok()), "seeds", || "holds a negative or too large seed".into());
-    checker.within(spec.dataset.test_fraction, 0.01, 0.99, "dataset.test_fraction");
+    checker.within(spec.dataset.test_fraction, 0.01, 1.0, "dataset.test_fraction");
+    let leak = &spec.dataset.leak;
+    checker.require((2..=64).contains(&leak.ngram), "dataset.leak.ngram", || format!("is {}, expected 2 to 64", leak.ngram));
+    checker.within(leak.share, 0.01, 1.0, "dataset.leak.share");
+    checker.within(leak.similarity, 0.5, 1.0, "dataset.leak.similarity");
     let dtype = spec.model.dtype;
     checker.require(dtype == Dtype::F32 || spec.model.device == DeviceName::Cpu, "model.dtype", || {
         format!("is {}, expected f32 on any device but the cpu", dtype.name())
@@ -78,6 +87,25 @@ fn check_retrieval(spec: &RunSpec, checker: &mut Checker) {
     checker.require(retrieval.hnsw.ef_search >= retrieval.top_k, "retrieval.hnsw.ef_search", || {
         format!("is {}, expected at least top_k ({})", retrieval.hnsw.ef_search, retrieval.top_k)
     });
+    check_search(retrieval, checker);
+}
+
+fn check_search(retrieval: &RetrievalSpec, checker: &mut Checker) {
+    let (search, bm25, rerank) = (&retrieval.search, &retrieval.bm25, &retrieval.rerank);
+    let mut at_least_top_k = |value: usize, key: &str| {
+        checker.require(value >= retrieval.top_k, key, || format!("is {value}, expected at least top_k ({})", retrieval.top_k));
+    };
+    if search.method == SearchMethod::Hybrid {
+        at_least_top_k(search.candidates, "retrieval.search.candidates");
+    }
+    if retrieval.reranker().is_some() {
+        at_least_top_k(rerank.candidates, "retrieval.rerank.candidates");
+    }
+    checker.require(search.rrf_k >= 0.0 && search.rrf_k.is_finite(), "retrieval.search.rrf_k", || {
+        format!("is {}, expected 0 or more", search.rrf_k)
+    });
+    checker.require(bm25.k1 >= 0.0 && bm25.k1.is_finite(), "retrieval.bm25.k1", || format!("is {}, expected 0 or more", bm25.k1));
+    checker.within(bm25.b, 0.0, 1.0, "retrieval.bm25.b");
 }
 
 fn check_finetune(spec: &RunSpec, checker: &mut Checker) {
@@ -126,9 +154,23 @@ fn check_measure(spec: &RunSpec, checker: &mut Checker) {
         (spec.cost.label, "cost.label"),
         (spec.cost.storage_gib_month, "cost.storage_gib_month"),
         (spec.cost.storage_months, "cost.storage_months"),
+        (spec.cost.people.human_hour, "cost.people.human_hour"),
+        (spec.cost.people.index_minutes, "cost.people.index_minutes"),
+        (spec.cost.people.training_minutes, "cost.people.training_minutes"),
+        (spec.cost.people.label_minutes, "cost.people.label_minutes"),
+        (spec.cost.people.index_update_minutes, "cost.people.index_update_minutes"),
+        (spec.cost.people.training_update_minutes, "cost.people.training_update_minutes"),
+        (spec.cost.usage.updates_per_month, "cost.usage.updates_per_month"),
+        (measure.server.rate, "measure.server.rate"),
     ] {
         checker.require(value >= 0.0 && value.is_finite(), key, || format!("is {value}, expected 0 or more"));
     }
+    for (value, key) in [(spec.cost.usage.months, "cost.usage.months"), (spec.cost.usage.queries_per_month, "cost.usage.queries_per_month")]
+    {
+        checker.require(value > 0.0 && value.is_finite(), key, || format!("is {value}, expected more than 0"));
+    }
+    checker.at_least_one(measure.server.queries, "measure.server.queries");
+    checker.require(measure.offline.repeats >= 1, "measure.offline.repeats", || "is 0, expected at least 1".into());
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 mod check;
 mod device;
 mod read;
+mod store;
 pub mod variant;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use crate::kernel::WeightForm;
 use schemars::JsonSchema;
@@ -14,7 +16,8 @@ use serde::{Deserialize, Serialize};
 pub use check::check;
 pub use device::DeviceName;
 pub use read::{Override, SpecError, SpecProblem, read, read_over, schema, with_defaults};
-pub use variant::{ContextSource, VariantKind};
+pub use store::StoreAddress;
+pub use variant::{ContextSource, PredictedName, VariantKind};
 
 /// Every setting with its default and one line on why; parsed, so that it cannot drift.
 pub const DEFAULT_SPEC: &str = include_str!("../../default-spec.toml");
@@ -27,6 +30,8 @@ pub struct RunSpec {
     pub name: String,
     pub variants: Vec<VariantKind>,
     pub seeds: Vec<u64>,
+    #[serde(default)]
+    pub predictions: BTreeMap<PredictedName, PathBuf>,
     pub dataset: DatasetSpec,
     pub model: ModelSpec,
     pub prompt: PromptSpec,
@@ -61,14 +66,46 @@ fn is_chat_date(date: &str) -> bool {
     date == "2024-07-26"
 }
 
+impl RunSpec {
+    /// What the run's tables compare: the variants that it answers itself, then those whose answers are given.
+    pub fn compared(&self) -> Vec<VariantKind> {
+        self.variants.iter().copied().chain(self.predictions.keys().copied().map(VariantKind::Predicted)).collect()
+    }
+}
+
 macro_rules! section {
-    ($(#[$meta:meta])* $name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty),* $(,)? }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         #[expect(missing_docs, reason = "default-spec.toml documents every key")]
-        pub struct $name { $($(#[$attribute])* pub $field: $type),* }
+        pub struct $name { $($(#[$field_meta])* pub $field: $type),* }
     };
+}
+
+/// A section that is not written where it says what `default-spec.toml` says: a run keeps its id when the program learns new settings.
+macro_rules! later_section {
+    ($(#[$meta:meta])* $name:ident at $path:expr, { $($field:ident: $type:ty),* $(,)? }) => {
+        section!($(#[$meta])* $name { $($field: $type),* });
+
+        impl Default for $name {
+            fn default() -> Self {
+                default_section(&$path)
+            }
+        }
+    };
+}
+
+fn default_section<T: serde::de::DeserializeOwned>(path: &[&str]) -> T {
+    let mut section = toml::Value::Table(DEFAULT_SPEC.parse().expect("the defaults parse"));
+    for name in path {
+        section = section.get(*name).expect("the defaults have every section").clone();
+    }
+    section.try_into().expect("the defaults are well-typed")
+}
+
+fn is_default<T: Default + PartialEq>(section: &T) -> bool {
+    *section == T::default()
 }
 
 macro_rules! choice {
@@ -92,9 +129,24 @@ section!(
         limit: usize,
         train_limit: usize,
         overlap: OverlapPolicy,
+        #[serde(default)] no_reference: NoReference,
+        #[serde(default)] leak: LeakSpec,
         columns: ColumnSpec,
     }
 );
+section!(
+    /// `[dataset.leak]`
+    LeakSpec { ngram: usize, share: f64, similarity: f64 }
+);
+
+/// As in `default-spec.toml`, for manifests of runs before it.
+impl Default for LeakSpec {
+    fn default() -> Self {
+        let defaults: toml::Table = DEFAULT_SPEC.parse().expect("the default spec parses");
+        defaults["dataset"]["leak"].clone().try_into().expect("the default spec has every key")
+    }
+}
+
 section!(
     /// `[dataset.columns]`
     ColumnSpec {
@@ -136,7 +188,17 @@ section!(
 );
 section!(
     /// `[retrieval]`
-    RetrievalSpec { embedder: PathBuf, top_k: usize, chunk: ChunkSpec, hnsw: HnswSpec }
+    RetrievalSpec {
+        embedder: PathBuf,
+        top_k: usize,
+        store: StoreAddress,
+        chunk: ChunkSpec,
+        hnsw: HnswSpec,
+        search: SearchSpec,
+        bm25: Bm25Spec,
+        embedding: EmbeddingSpec,
+        rerank: RerankSpec,
+    }
 );
 section!(
     /// `[retrieval.chunk]`
@@ -145,6 +207,22 @@ section!(
 section!(
     /// `[retrieval.hnsw]`
     HnswSpec { m: usize, ef_construction: usize, ef_search: usize }
+);
+section!(
+    /// `[retrieval.search]`
+    SearchSpec { method: SearchMethod, candidates: usize, rrf_k: f64 }
+);
+section!(
+    /// `[retrieval.bm25]`
+    Bm25Spec { k1: f64, b: f64, stemmer: StemmerName }
+);
+section!(
+    /// `[retrieval.embedding]`
+    EmbeddingSpec { query_prefix: String, passage_prefix: String, dimensions: usize }
+);
+section!(
+    /// `[retrieval.rerank]`
+    RerankSpec { model: PathBuf, candidates: usize }
 );
 section!(
     /// `[finetune]`
@@ -198,7 +276,19 @@ section!(
         audit_samples: usize,
         bootstrap_resamples: usize,
         confidence: f64,
+        #[serde(default, skip_serializing_if = "is_default")]
+        server: ServerSpec,
+        #[serde(default, skip_serializing_if = "is_default")]
+        offline: OfflineSpec,
     }
+);
+later_section!(
+    /// `[measure.server]`
+    ServerSpec at ["measure", "server"], { rate: f64, queries: usize }
+);
+later_section!(
+    /// `[measure.offline]`
+    OfflineSpec at ["measure", "offline"], { questions: usize, repeats: u32 }
 );
 section!(
     /// `[contrasts]`
@@ -214,16 +304,47 @@ section!(
         storage_gib_month: f64,
         storage_months: f64,
         horizon_queries: u64,
+        #[serde(default, skip_serializing_if = "is_default")]
+        people: PeopleSpec,
+        #[serde(default, skip_serializing_if = "is_default")]
+        usage: UsageSpec,
     }
+);
+later_section!(
+    /// `[cost.people]`
+    PeopleSpec at ["cost", "people"], {
+        human_hour: f64,
+        index_minutes: f64,
+        training_minutes: f64,
+        label_minutes: f64,
+        index_update_minutes: f64,
+        training_update_minutes: f64,
+    }
+);
+later_section!(
+    /// `[cost.usage]`
+    UsageSpec at ["cost", "usage"], { months: f64, queries_per_month: f64, updates_per_month: f64 }
 );
 choice!(
     /// `dataset.format`
-    DatasetFormat { Auto, Native, Squad, Beir, Jsonl }
+    DatasetFormat { Auto, Native, Squad, Beir, Jsonl, Table, Hotpot, OpenQa, Choices, Chat, Flashrag, Autorag }
 );
 choice!(
     /// `dataset.overlap`
     OverlapPolicy { Refuse, Report }
 );
+choice!(
+    /// `dataset.no_reference`
+    NoReference { Refuse, Unanswerable }
+);
+
+#[expect(clippy::derivable_impls, reason = "the macro derives the same for every choice")]
+impl Default for NoReference {
+    fn default() -> Self {
+        Self::Refuse
+    }
+}
+
 choice!(
     /// `model.dtype`
     Dtype { F32, Bf16, Q8_0 }
@@ -246,6 +367,54 @@ impl Dtype {
             Self::Bf16 => "bf16",
             Self::Q8_0 => "q8_0",
         }
+    }
+}
+choice!(
+    /// `retrieval.search.method`
+    SearchMethod { Dense, Bm25, Hybrid }
+);
+choice!(
+    /// `retrieval.bm25.stemmer`: a language of the Snowball stemmers
+    StemmerName {
+        None,
+        Arabic,
+        Danish,
+        Dutch,
+        English,
+        Finnish,
+        French,
+        German,
+        Greek,
+        Hungarian,
+        Italian,
+        Norwegian,
+        Portuguese,
+        Romanian,
+        Russian,
+        Spanish,
+        Swedish,
+        Tamil,
+        Turkish,
+    }
+);
+
+impl SearchMethod {
+    /// Vectors are searched.
+    pub fn is_dense(self) -> bool {
+        self != Self::Bm25
+    }
+
+    /// Words are searched.
+    pub fn is_lexical(self) -> bool {
+        self != Self::Dense
+    }
+}
+
+impl RetrievalSpec {
+    /// The reranker's folder, if there is to be one.
+    pub fn reranker(&self) -> Option<&Path> {
+        let model = self.rerank.model.as_path();
+        (!model.as_os_str().is_empty()).then_some(model)
     }
 }
 choice!(

@@ -104,7 +104,7 @@ pub fn read_over<T: DeserializeOwned>(defaults: &str, text: &str, overrides: &[O
     }
     let from_file = leaves.len();
     for entry in overrides {
-        leaves.push((entry.key.split('.').map(str::to_owned).collect(), entry.value.clone()));
+        leaves.push((parts(&defaults, &entry.key), entry.value.clone()));
         if let Err(message) = known(&defaults, &entry.key) {
             problems.push(SpecProblem { key: entry.key.clone(), line: None, message });
             leaves.pop();
@@ -147,10 +147,28 @@ fn collect(
             (_, None) => {
                 problems.push(SpecProblem { key: path.join("."), line: None, message: unknown(key, defaults) });
             }
-            (Value::Table(inner), Some(Value::Table(expected))) => collect(inner, expected, path, leaves, problems),
+            (Value::Table(inner), Some(Value::Table(expected))) if !is_free(expected) => collect(inner, expected, path, leaves, problems),
+            (Value::Table(inner), Some(Value::Table(_))) => {
+                leaves.extend(inner.iter().map(|(name, value)| ([path.as_slice(), std::slice::from_ref(name)].concat(), value.clone())));
+            }
             _ => leaves.push((path.clone(), value.clone())),
         }
         path.pop();
+    }
+}
+
+/// A section whose keys are the user's own has none by default.
+fn is_free(section: &Table) -> bool {
+    section.is_empty()
+}
+
+/// The parts of a dotted key; names of the user's own may hold dots.
+fn parts(defaults: &Table, dotted: &str) -> Vec<String> {
+    match dotted.split_once('.') {
+        Some((section, name)) if defaults.get(section).and_then(Value::as_table).is_some_and(is_free) => {
+            vec![section.to_owned(), name.to_owned()]
+        }
+        _ => dotted.split('.').map(str::to_owned).collect(),
     }
 }
 
@@ -163,9 +181,11 @@ fn unknown(key: &str, defaults: &Table) -> String {
 
 fn known(defaults: &Table, dotted: &str) -> Result<(), String> {
     let mut table = defaults;
-    let mut parts = dotted.split('.').peekable();
+    let parts = parts(defaults, dotted);
+    let mut parts = parts.iter().map(String::as_str).peekable();
     while let Some(part) = parts.next() {
         match table.get(part) {
+            Some(Value::Table(inner)) if is_free(inner) && parts.peek().is_some() => return Ok(()),
             None => return Err(unknown(part, table)),
             Some(Value::Table(inner)) if parts.peek().is_some() => table = inner,
             Some(Value::Table(_)) => return Err("is a section, not a setting".into()),
@@ -249,6 +269,18 @@ mod tests {
     }
 
     #[test]
+    fn sections_of_later_versions_are_not_written_while_they_say_nothing() {
+        let json = |text: &str| serde_json::to_value(read(text, &[]).unwrap()).unwrap();
+        let silent = json("");
+        assert!(silent["cost"].get("usage").is_none() && silent["cost"].get("people").is_none(), "{silent}");
+        assert!(silent["measure"].get("server").is_none() && silent["measure"].get("offline").is_none(), "{silent}");
+        assert_eq!(serde_json::from_value::<RunSpec>(silent).unwrap(), read("", &[]).unwrap());
+        let said = json("[cost.usage]\nmonths = 6\n");
+        assert_eq!(said["cost"]["usage"]["months"], 6.0);
+        assert_eq!(serde_json::from_value::<RunSpec>(said).unwrap().cost.usage.months, 6.0);
+    }
+
+    #[test]
     fn every_unknown_key_is_named_with_line_and_nearest() {
         assert_eq!(
             problems("name = \"x\"\n[finetune]\nrnak = 8\n[retrival]\ntop_k = 2\n", &["finetune.epoch=1"]),
@@ -266,6 +298,15 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].starts_with("line 2: `finetune.method` is \"lorra\": unknown variant `lorra`"), "{found:?}");
         assert!(found[1].starts_with("line 3: `finetune.rank` is \"big\": invalid type"), "{found:?}");
+    }
+
+    #[test]
+    fn a_section_of_the_users_own_names_takes_any() {
+        let overrides = ["predictions.vllm-0.9=other.jsonl"].map(|text| text.parse().unwrap());
+        let spec = read("[predictions]\nmine = \"answers.jsonl\"\n", &overrides).unwrap();
+        let names: Vec<&str> = spec.predictions.keys().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["mine", "vllm-0.9"]);
+        assert_eq!(problems("[predictions]\nrag = \"a.jsonl\"\nok = 3\n", &[]).len(), 2, "a name that is taken, and a path that is none");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::bootstrap::{IntervalMethod, Resampler, Sums};
 use super::components::Components;
-use super::distribution::{normal_quantile, student_quantile, student_two_sided};
+use super::distribution::{normal_quantile, student_cdf, student_quantile, student_two_sided};
 use super::equivalence::{tost, tost_without_spread};
 use super::mcnemar::mcnemar_mid;
 use super::permutation::{sign_flip_drawn, sign_flip_exact};
@@ -261,6 +261,27 @@ impl Comparison {
         }
     }
 
+    /// p of a true difference at or below `bound`, one-sided: small where the difference is surely above it; not adjusted.
+    pub fn p_not_above(&self, bound: f64) -> f64 {
+        self.one_sided(self.difference.point - bound)
+    }
+
+    /// p of a true difference at or above `bound`, one-sided: small where the difference is surely below it; not adjusted.
+    pub fn p_not_below(&self, bound: f64) -> f64 {
+        self.one_sided(bound - self.difference.point)
+    }
+
+    /// p of a true distance of zero or less where `distance` was seen.
+    fn one_sided(&self, distance: f64) -> f64 {
+        let Some(error) = self.error else { return 1.0 };
+        match (self.interval, self.values) {
+            (IntervalMethod::NoSpread, Values::Scores) if distance <= 0.0 => 1.0,
+            (IntervalMethod::NoSpread, Values::Scores) => (1.0 - distance.min(1.0)).powi(self.clusters as i32),
+            (IntervalMethod::NoSpread, Values::Measures) => f64::from(distance <= 0.0),
+            _ => student_cdf(-distance / error, self.freedom),
+        }
+    }
+
     /// The verdict, by p-values that may be adjusted for other comparisons.
     ///
     /// Equivalence comes first: a difference that is surely within the margin is not called better, however sure its sign is.
@@ -427,6 +448,16 @@ mod tests {
         assert_eq!(worse_by_less.judge(&RULE, false, worse_by_less.p, None).verdict, Verdict::Worse);
         // Sure of its sign, and sure to be small.
         assert_eq!(judge(&compare(&binary(120, 60, 10_000), 1)).verdict, Verdict::Equivalent);
+    }
+
+    #[test]
+    fn one_sided_tests_are_the_two_halves_of_equivalence() {
+        let found = compare(&binary(40, 30, 400), 1);
+        let (above, below) = (found.p_not_above(-0.03), found.p_not_below(0.03));
+        assert!((found.p_equivalence(0.03) - above.max(below)).abs() < 1e-12);
+        assert!(above < 0.01 && below > 0.3 && (found.p_not_above(0.1) + found.p_not_below(0.1) - 1.0).abs() < 1e-12);
+        let alike = compare(&[0.0; 99], 1);
+        assert!(alike.p_not_above(-0.03) < 0.05 && alike.p_not_above(0.0) == 1.0);
     }
 
     #[test]

@@ -39,12 +39,59 @@ pub struct Manifest {
     /// How fast the machine was around the latency pass; nothing if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationRecord>,
+    /// What else the machine did during the latency pass, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contention: Option<ContentionRecord>,
+    /// The untimed queries before the latency pass, the first of each variant cold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warmup: Vec<WarmupRecord>,
+    /// Batches with everything at hand; empty if that scenario was left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offline: Vec<OfflineRecord>,
     /// In the order they ran; a resumed run adds to the times.
     pub phases: Vec<PhaseRecord>,
     /// What a reader must know, in words: limited data, shared documents, a single seed, cut contexts.
     pub caveats: Vec<String>,
+    /// The part of a run that this folder holds; nothing for a whole run. Everything else here is said of the whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+    /// The shards that this run was merged from; empty if it was not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<ShardRecord>,
     /// Over everything that must not change when nothing changed; set when the run is complete.
     pub result_hash: Option<String>,
+}
+
+/// One of the equal parts that the test questions of a run are split into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// From 1.
+    pub index: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
+}
+
+/// What a merged run keeps of one of its shards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShardRecord {
+    /// From 1.
+    pub index: usize,
+    /// Test questions that it answered.
+    pub questions: usize,
+    /// UTC, ISO 8601.
+    pub started_at: String,
+    /// Of all its phases.
+    pub seconds: f64,
+    /// Where it ran.
+    pub machine: MachineRecord,
+    /// Of its own rows.
+    pub result_hash: String,
 }
 
 /// The machine.
@@ -116,6 +163,18 @@ pub struct ModelRecord {
     pub weight_bytes: u64,
 }
 
+impl ModelRecord {
+    /// No model: all answers were given.
+    pub fn none() -> Self {
+        Self { path: "none".to_owned(), revision: None, architecture: String::new(), parameters: 0, context_length: 0, weight_bytes: 0 }
+    }
+
+    /// Whether there was one.
+    pub fn is_none(&self) -> bool {
+        *self == Self::none()
+    }
+}
+
 /// The index's figures: what retrieval costs before the first question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexRecord {
@@ -139,6 +198,50 @@ pub struct IndexRecord {
     pub bytes: u64,
     /// Passages that no search from the entry point can reach.
     pub unreachable: usize,
+    /// The index of words, where words are searched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lexical: Option<LexicalRecord>,
+    /// The model that orders candidates anew, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reranker: Option<RerankerRecord>,
+    /// The server that keeps the vectors, if one does; `bytes` is then its own figure beside the texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreRecord>,
+}
+
+/// An index from words to passages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LexicalRecord {
+    /// Distinct words.
+    pub terms: usize,
+    /// Words by passage.
+    pub postings: u64,
+    /// Wall time of counting words.
+    pub seconds: f64,
+    /// In memory.
+    pub bytes: u64,
+}
+
+/// A reranker: it costs nothing per document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RerankerRecord {
+    /// Of the weight file.
+    pub bytes: u64,
+    /// Wall time of loading it.
+    pub load_seconds: f64,
+}
+
+/// Where vectors are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoreRecord {
+    /// The address, its password hidden.
+    pub address: String,
+    /// The server's own name and version.
+    pub server: String,
+    /// The table.
+    pub name: String,
+    /// An earlier run built it: times, tokens and operations are that run's.
+    pub reused: bool,
 }
 
 /// What one adapter cost.
@@ -203,6 +306,41 @@ pub struct CalibrationRecord {
     pub together: CalibrationRounds,
 }
 
+/// What the machine did beside this run, as parts of all its processors' time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ContentionRecord {
+    /// Time that other processes took.
+    pub other_share: f64,
+    /// Time that the hypervisor gave to other machines.
+    pub steal_share: f64,
+    /// Wall time that this is about, in seconds.
+    pub seconds: f64,
+}
+
+/// Untimed queries of a variant before the latency pass.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WarmupRecord {
+    /// The variant.
+    pub variant: String,
+    /// Question to last token, in nanoseconds; the first query is the cold one.
+    pub e2e_ns: Vec<u64>,
+}
+
+/// One pass of a variant over questions that are all at hand from the start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OfflineRecord {
+    /// The variant.
+    pub variant: String,
+    /// Questions answered.
+    pub questions: usize,
+    /// Tokens of their prompts.
+    pub prompt_tokens: u64,
+    /// Tokens of their answers.
+    pub output_tokens: u64,
+    /// From the first question to the last answer: retrieval, prompts and generation.
+    pub seconds: f64,
+}
+
 /// Rounds of a calibration loop, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationRounds {
@@ -216,6 +354,13 @@ impl CalibrationRounds {
     /// Median round, in nanoseconds.
     pub fn nanoseconds(&self) -> f64 {
         median(self.before_ns.iter().chain(&self.after_ns))
+    }
+
+    /// By which factor a slow round (of rank 0.9) exceeds the median one, from 1 on: what bursts of other work do.
+    pub fn spread(&self) -> f64 {
+        let mut sorted: Vec<f64> = self.before_ns.iter().chain(&self.after_ns).map(|round| *round as f64).collect();
+        sorted.sort_by(f64::total_cmp);
+        crate::stats::quantile(&sorted, 0.9).unwrap_or(1.0) / self.nanoseconds()
     }
 
     /// By which factor the medians before and after differ, from 1 on.
@@ -254,6 +399,9 @@ pub struct PhaseRecord {
     pub cpu_seconds: f64,
     /// Peak resident memory of the process when it ended, where the system tells.
     pub peak_memory_bytes: Option<u64>,
+    /// Energy of the whole processor package meanwhile, in joules, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_joules: Option<f64>,
     /// The part of `seconds` that is neither model nor embedder: prompts, scores, rows; where it is told apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overhead_seconds: Option<f64>,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! manifest.json  samples.jsonl  passages.jsonl  journal.jsonl  training.jsonl
-//! adapters/<variant>-seed<k>/  tables/  plots/  report.html  report.md
+//! adapters/<variant>-seed<k>/  tables/  plots/  report.html  report.md  shard.json (of a shard only)
 //! ```
 //!
 //! This module knows names and forms; it decides nothing about what is measured.
@@ -32,6 +32,14 @@ pub enum StoreError {
     /// There is no run to go on with or to read.
     #[error("`{path}` is not a run folder: `{missing}` is missing")]
     NotARun {
+        /// The folder.
+        path: String,
+        /// The file that is not there.
+        missing: String,
+    },
+    /// The manifest is there and what it is about is not.
+    #[error("`{path}` holds no answers: `{missing}` is missing")]
+    Incomplete {
         /// The folder.
         path: String,
         /// The file that is not there.
@@ -71,6 +79,9 @@ impl Hint for StoreError {
         match self {
             Self::NotEmpty { .. } => Some("choose another folder with `-o`, or go on with an interrupted run by `--resume`".into()),
             Self::NotARun { .. } => Some("`ragft run SPEC -o DIR` makes one".into()),
+            Self::Incomplete { .. } => Some(
+                "copy the whole run folder, or make it again with `ragft run SPEC -o DIR`; tables and reports alone are not enough".into(),
+            ),
             Self::Locked { .. } => Some("wait for it, or choose another folder with `-o`".into()),
             Self::Malformed { .. } => Some("the file was changed by hand or the disk failed; start the run anew in another folder".into()),
             Self::Io { .. } => None,
@@ -130,6 +141,21 @@ impl RunFolder {
         Err(StoreError::NotARun { path: path.display().to_string(), missing: "manifest.json".into() })
     }
 
+    /// The same, if the run has questions and answers.
+    ///
+    /// # Errors
+    /// [`StoreError::NotARun`], [`StoreError::Incomplete`].
+    pub fn open_with_answers(path: &Path) -> Result<Self, StoreError> {
+        let folder = Self::open(path)?;
+        match [folder.samples(), folder.journal()].into_iter().find(|file| !file.is_file()) {
+            None => Ok(folder),
+            Some(file) => {
+                let missing = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                Err(StoreError::Incomplete { path: path.display().to_string(), missing })
+            }
+        }
+    }
+
     /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.0
@@ -160,14 +186,29 @@ impl RunFolder {
         self.0.join("audit.jsonl")
     }
 
+    /// `server.jsonl`: the queries of the server scenario.
+    pub fn server(&self) -> PathBuf {
+        self.0.join("server.jsonl")
+    }
+
     /// `training.jsonl`.
     pub fn training(&self) -> PathBuf {
         self.0.join("training.jsonl")
     }
 
+    /// `shard.json`: which questions of the whole run a shard has.
+    pub fn shard(&self) -> PathBuf {
+        self.0.join("shard.json")
+    }
+
     /// Folder of one adapter.
     pub fn adapter(&self, name: &str) -> PathBuf {
-        self.0.join("adapters").join(name)
+        self.adapters().join(name)
+    }
+
+    /// Folder of all adapters.
+    pub fn adapters(&self) -> PathBuf {
+        self.0.join("adapters")
     }
 
     /// Reads the manifest.
@@ -201,10 +242,15 @@ fn earlier_manifest(text: &str) -> Option<manifest::Manifest> {
 
 /// Replaces a file whole: a reader sees the old bytes or the new ones, whatever happens in between.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    write_atomic_by(path, |mut file| file.write_all(bytes).map_err(StoreError::io("write", path)))
+}
+
+/// The same for what is not in memory at once: `write` is given the new file.
+pub fn write_atomic_by<E: From<StoreError>>(path: &Path, write: impl FnOnce(&fs::File) -> Result<(), E>) -> Result<(), E> {
     let folder = path.parent().expect("a file stands in a folder");
     fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
-    let mut file = new_file_in(folder).map_err(StoreError::io("write", path))?;
-    file.write_all(bytes).map_err(StoreError::io("write", path))?;
+    let file = new_file_in(folder).map_err(StoreError::io("write", path))?;
+    write(file.as_file())?;
     file.as_file().sync_all().map_err(StoreError::io("write", path))?;
     file.persist(path).map_err(|error| StoreError::io("replace", path)(error.error))?;
     Ok(())

@@ -26,11 +26,12 @@ pub struct HitRow {
     pub chunk_id: String,
     /// From 1.
     pub rank: u32,
-    /// Cosine similarity; zero for passages that were given, not searched (`oracle`, `random`).
+    /// By what ranked it: cosine similarity, BM25, the fused sum of reciprocal ranks, or the reranker's score; zero for passages that were given,
+    /// not searched (`oracle`, `random`).
     pub score: f32,
     /// It fitted into the prompt.
     pub in_prompt: bool,
-    /// Exact search has it among its first `top_k`.
+    /// Exact search has it among its first `top_k`; absent where not vectors alone decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_exact: Option<bool>,
 }
@@ -42,12 +43,48 @@ pub struct StageNs {
     pub embed: u64,
     /// Searching the index.
     pub search: u64,
+    /// Searching by words, and fusing both lists.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lexical: u64,
+    /// Reading the candidates again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rerank: u64,
     /// Building and tokenizing the prompt.
     pub prompt: u64,
     /// Prompt to first token.
     pub prefill: u64,
     /// Later tokens.
     pub decode: u64,
+}
+
+impl StageNs {
+    /// From the question to the first token.
+    pub fn ttft(&self) -> u64 {
+        self.embed + self.search + self.lexical + self.rerank + self.prompt + self.prefill
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(nanoseconds: &u64) -> bool {
+    *nanoseconds == 0
+}
+
+/// What a timed query used beside time, where the system tells; each figure may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct QueryResources {
+    /// CPU time of all threads, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ns: Option<u64>,
+    /// Energy of the whole processor package while the query was answered, in microjoules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_uj: Option<u64>,
+}
+
+impl QueryResources {
+    /// Nothing was told.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What the explanation audit found about one answer; a line of `audit.jsonl`.
@@ -72,6 +109,28 @@ pub struct AuditRow {
     pub citation_precision: Option<f64>,
     /// Of the relevant passages in the prompt, the part that is influential.
     pub citation_recall: Option<f64>,
+}
+
+/// A query of the server scenario; a line of `server.jsonl`. Times are nanoseconds after the first possible arrival.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerRow {
+    /// Name of the variant.
+    pub variant: String,
+    /// Its place in the stream, from 0.
+    pub query: u32,
+    /// The question.
+    pub sample_id: String,
+    /// When it came.
+    pub intended_ns: u64,
+    /// When it was taken up.
+    pub started_ns: u64,
+    /// When its first token was there; zero when `error` is set.
+    pub first_token_ns: u64,
+    /// When its last token was there.
+    pub done_ns: u64,
+    /// Why there is no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// One observation: a variant answered a sample.
@@ -120,12 +179,22 @@ pub struct JournalRow {
     /// Why there is no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Latency phase only.
+    #[serde(default, skip_serializing_if = "QueryResources::is_empty")]
+    pub resources: QueryResources,
 }
 
 impl JournalRow {
     /// The row without what may differ when nothing has changed: times, and the run it belongs to.
     pub fn timeless(&self) -> Self {
-        Self { run_id: String::new(), stage_ns: StageNs::default(), ttft_ns: 0, e2e_ns: 0, ..self.clone() }
+        Self {
+            run_id: String::new(),
+            stage_ns: StageNs::default(),
+            ttft_ns: 0,
+            e2e_ns: 0,
+            resources: QueryResources::default(),
+            ..self.clone()
+        }
     }
 
     /// A short answer without passages, scores and times, to be changed where a test looks.
@@ -153,6 +222,7 @@ impl JournalRow {
             e2e_ns: 0,
             flops: 1e9,
             error: None,
+            resources: QueryResources::default(),
         }
     }
 }

@@ -109,13 +109,48 @@ pub const P95: &str = "p95";
 /// Percentile 99; null with fewer than 299 questions.
 pub const P99: &str = "p99";
 
+/// Ends of the intervals of percentiles 90, 95 and 99.
+pub const P90_CI_LOW: &str = "p90_ci_low";
+#[expect(missing_docs, reason = "see `P90_CI_LOW`")]
+pub const P90_CI_HIGH: &str = "p90_ci_high";
+#[expect(missing_docs, reason = "see `P90_CI_LOW`")]
+pub const P95_CI_LOW: &str = "p95_ci_low";
+#[expect(missing_docs, reason = "see `P90_CI_LOW`")]
+pub const P95_CI_HIGH: &str = "p95_ci_high";
+#[expect(missing_docs, reason = "see `P90_CI_LOW`")]
+pub const P99_CI_LOW: &str = "p99_ci_low";
+#[expect(missing_docs, reason = "see `P90_CI_LOW`")]
+pub const P99_CI_HIGH: &str = "p99_ci_high";
+
+/// Queries per second that came in the server scenario.
+pub const RATE: &str = "rate";
+/// Work offered per second: rate times mean time of an answer.
+pub const LOAD: &str = "load";
+/// The variant did not keep up.
+pub const IS_SATURATED: &str = "is_saturated";
+/// Mean time in line.
+pub const WAIT: &str = "wait";
+/// Percentile 99 to the first token.
+pub const FIRST_TOKEN_P99: &str = "first_token_p99";
+
+/// How a variant stands to the one with the best score: `best`, `within`, `below` or `open`.
+pub const STANDING: &str = "standing";
+/// Adjusted p of a score that is below the best by the margin or more; small where the variant is within it.
+pub const P_WITHIN: &str = "p_within";
+/// Adjusted p of a score that is within the margin; small where the variant is below it.
+pub const P_BELOW: &str = "p_below";
+/// Cost over the months and the usage that the spec declares.
+pub const TOTAL: &str = "total";
+/// The variant is the recommended one.
+pub const IS_PICK: &str = "is_pick";
+
 /// `setup`, `query` or `update`; in predictions `accuracy` or `latency`.
 pub const PHASE: &str = "phase";
 /// What is counted.
 pub const QUANTITY: &str = "quantity";
 /// How much of it.
 pub const VALUE: &str = "value";
-/// `measured`, `counted` or `priced`.
+/// `measured`, `counted`, `declared` or `priced`.
 pub const SOURCE: &str = "source";
 
 /// The question's id.
@@ -147,6 +182,10 @@ pub const EMBED_NS: &str = "embed_ns";
 #[expect(missing_docs, reason = "see `EMBED_NS`")]
 pub const SEARCH_NS: &str = "search_ns";
 #[expect(missing_docs, reason = "see `EMBED_NS`")]
+pub const LEXICAL_NS: &str = "lexical_ns";
+#[expect(missing_docs, reason = "see `EMBED_NS`")]
+pub const RERANK_NS: &str = "rerank_ns";
+#[expect(missing_docs, reason = "see `EMBED_NS`")]
 pub const PROMPT_NS: &str = "prompt_ns";
 #[expect(missing_docs, reason = "see `EMBED_NS`")]
 pub const PREFILL_NS: &str = "prefill_ns";
@@ -156,6 +195,11 @@ pub const DECODE_NS: &str = "decode_ns";
 pub const TTFT_NS: &str = "ttft_ns";
 #[expect(missing_docs, reason = "see `EMBED_NS`")]
 pub const E2E_NS: &str = "e2e_ns";
+
+/// CPU time of a timed query, all threads; null where the system does not tell.
+pub const CPU_NS: &str = "cpu_ns";
+/// Energy of the processor package during a timed query, in microjoules; null where the system does not tell.
+pub const ENERGY_UJ: &str = "energy_uj";
 
 /// Document a passage was cut from.
 pub const DOCUMENT_ID: &str = "document_id";

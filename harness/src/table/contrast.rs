@@ -10,7 +10,7 @@ use super::input::RunData;
 use super::metric::{Direction, Kind, Metric, SHARE};
 use super::quality::{ALL, Slice};
 use super::score::{BySeed, Column, Scored, Scores};
-use crate::spec::VariantKind;
+use crate::spec::{ContextSource, VariantKind};
 use crate::stats::{Comparison, Components, Estimate, Judgement, Rule, Values, Verdict, benjamini_hochberg, holm};
 
 /// Scale of a difference.
@@ -98,7 +98,7 @@ impl ContrastRow {
 }
 
 /// The differences that a run declares before it starts: effects of either factor with and without the other, and retrieval against
-/// fine-tuning.
+/// fine-tuning. Answers of another system are held against every variant that is no control, and against those of the systems before it.
 const PAIRS: [(VariantKind, VariantKind); 5] = [
     (VariantKind::Rag, VariantKind::Baseline),
     (VariantKind::Finetuned, VariantKind::Baseline),
@@ -129,6 +129,15 @@ fn declared(variants: &[VariantKind]) -> Vec<Declared> {
             terms: vec![(left, 1.0), (right, -1.0)],
         })
         .collect();
+    for (place, &left) in variants.iter().enumerate().filter(|(_, variant)| variant.is_predicted()) {
+        let is_control = |variant: VariantKind| matches!(variant.context(), ContextSource::Gold | ContextSource::Random);
+        let others = variants[..place].iter().copied().filter(|&variant| !is_control(variant));
+        list.extend(others.map(|right| Declared {
+            left: left.name().to_owned(),
+            right: right.name().to_owned(),
+            terms: vec![(left, 1.0), (right, -1.0)],
+        }));
+    }
     if SQUARE.iter().all(|(variant, _)| has(variant)) {
         list.push(Declared { left: "hybrid-rag".to_owned(), right: "finetuned-baseline".to_owned(), terms: SQUARE.to_vec() });
     }
@@ -157,10 +166,18 @@ pub(super) struct Found {
 pub(super) fn of_slice(data: &RunData, scores: &Scores, slice: &Slice) -> Vec<Found> {
     let declared = declared(&data.variants());
     let metrics = || scores.metrics.iter().filter(|metric| metric.kind != Kind::Diagnostic);
-    let cells: Vec<(usize, &Metric, Column)> = (0..declared.len())
-        .flat_map(|place| metrics().map(move |metric| (place, metric)))
-        .filter_map(|(place, metric)| Some((place, metric, combine(scores, metric, &declared[place].terms)?)))
-        .collect();
+    let wanted: Vec<(usize, &Metric)> = (0..declared.len()).flat_map(|place| metrics().map(move |metric| (place, metric))).collect();
+    let mut found = Vec::new();
+    for some in wanted.chunks(slice.columns_at_a_time()) {
+        found.extend(compare_some(data, scores, slice, &declared, some));
+    }
+    found
+}
+
+/// The same for some of the differences and metrics.
+fn compare_some(data: &RunData, scores: &Scores, slice: &Slice, declared: &[Declared], wanted: &[(usize, &Metric)]) -> Vec<Found> {
+    let cells: Vec<(usize, &Metric, Column)> =
+        wanted.iter().filter_map(|(place, metric)| Some((*place, *metric, combine(scores, metric, &declared[*place].terms)?))).collect();
     let values: Vec<Vec<Option<f64>>> = cells.iter().map(|(_, _, column)| slice.values(column)).collect();
     let mut found = Vec::new();
     for ((place, metric, column), comparison) in cells.iter().zip(slice.resampler.compare(&values, Values::Scores)) {
@@ -193,11 +210,11 @@ pub(super) fn of_pair(
     left: VariantKind,
     right: VariantKind,
     metric: &Metric,
-) -> Option<Estimate> {
+) -> Option<Comparison> {
     let terms = [(left, 1.0), (right, -1.0)];
     let values = slice.values(&combine(scores, metric, &terms)?);
     let comparison = slice.resampler.compare(&[values], Values::Scores).pop()??;
-    Some(with_training(data, scores, metric, &terms, slice, comparison).difference)
+    Some(with_training(data, scores, metric, &terms, slice, comparison))
 }
 
 /// With the spread between trainings, where there are several.

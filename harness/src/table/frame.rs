@@ -1,14 +1,15 @@
 //! Typed rows as Polars frames, and frames as files. The only place that names a Polars type.
 
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use polars::prelude::{Column, CsvWriter, DataFrame, NamedFrom as _, ParquetWriter, SerWriter as _, Series};
 
 use super::column as name;
 use super::input::{CompactHit, Observation, RunData};
-use super::{ClaimRow, ContrastRow, CostRow, LadderRow, LatencyRow, QualityRow, TableError};
+use super::{ClaimRow, ContrastRow, CostRow, DecisionRow, LadderRow, LatencyRow, QualityRow, ServerStats, TableError};
 use crate::store::row::Phase;
-use crate::store::write_atomic;
+use crate::store::{StoreError, write_atomic, write_atomic_by};
 
 /// Which forms of a table are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,29 @@ pub(super) fn write(folder: &Path, stem: &str, form: Form, mut frame: DataFrame)
     }
     Ok(())
 }
+
+/// Rows of the journal per row group: what is in memory as columns at a time.
+const ROWS: usize = 1 << 14;
+
+/// Writes a table that may be large, as Parquet only: one row group after the other, so that no more than one is in memory.
+pub(super) fn write_rows(folder: &Path, stem: &str, data: &RunData, frame: Frames) -> Result<(), TableError> {
+    let path = folder.join(stem).with_extension("parquet");
+    let failed = |source| TableError::Frame { table: stem.to_owned(), source: Box::new(source) };
+    write_atomic_by(&path, |file| {
+        let mut buffer = BufWriter::new(file);
+        let mut writer =
+            ParquetWriter::new(&mut buffer).set_parallel(false).batched(frame(data, &data.rows[..0]).schema()).map_err(failed)?;
+        for rows in data.rows.chunks(ROWS) {
+            writer.write_batch(&frame(data, rows)).map_err(failed)?;
+        }
+        writer.finish().map_err(failed)?;
+        drop(writer);
+        buffer.flush().map_err(|error| TableError::Store(StoreError::io("write", &path)(error)))
+    })
+}
+
+/// Some rows of the journal as a frame.
+type Frames = fn(&RunData, &[Observation]) -> DataFrame;
 
 /// One column per line of a frame, from one expression per row.
 macro_rules! frame {
@@ -134,9 +158,58 @@ pub(super) fn latency(rows: &[LatencyRow]) -> DataFrame {
         name::P50 => row.p50.point,
         name::P50_CI_LOW => row.p50.ci_low,
         name::P50_CI_HIGH => row.p50.ci_high,
-        name::P90 => row.p90,
-        name::P95 => row.p95,
-        name::P99 => row.p99,
+        name::P90 => row.p90.map(|tail| tail.point),
+        name::P95 => row.p95.map(|tail| tail.point),
+        name::P99 => row.p99.map(|tail| tail.point),
+        name::P90_CI_LOW => row.p90.map(|tail| tail.ci_low),
+        name::P90_CI_HIGH => row.p90.map(|tail| tail.ci_high),
+        name::P95_CI_LOW => row.p95.map(|tail| tail.ci_low),
+        name::P95_CI_HIGH => row.p95.map(|tail| tail.ci_high),
+        name::P99_CI_LOW => row.p99.map(|tail| tail.ci_low),
+        name::P99_CI_HIGH => row.p99.map(|tail| tail.ci_high),
+    })
+}
+
+pub(super) fn server(rows: &[ServerStats]) -> DataFrame {
+    frame!(rows, row => {
+        name::VARIANT => row.variant.name(),
+        name::UNIT => "ms",
+        name::N => row.n as u64,
+        name::N_FAILED => row.n_failed as u64,
+        name::RATE => row.rate,
+        name::LOAD => row.load,
+        name::IS_SATURATED => row.is_saturated(),
+        name::WAIT => row.wait,
+        name::P50 => row.p50.point,
+        name::P50_CI_LOW => row.p50.ci_low,
+        name::P50_CI_HIGH => row.p50.ci_high,
+        name::P90 => row.tails[0].map(|tail| tail.point),
+        name::P90_CI_LOW => row.tails[0].map(|tail| tail.ci_low),
+        name::P90_CI_HIGH => row.tails[0].map(|tail| tail.ci_high),
+        name::P95 => row.tails[1].map(|tail| tail.point),
+        name::P95_CI_LOW => row.tails[1].map(|tail| tail.ci_low),
+        name::P95_CI_HIGH => row.tails[1].map(|tail| tail.ci_high),
+        name::P99 => row.tails[2].map(|tail| tail.point),
+        name::P99_CI_LOW => row.tails[2].map(|tail| tail.ci_low),
+        name::P99_CI_HIGH => row.tails[2].map(|tail| tail.ci_high),
+        name::FIRST_TOKEN_P99 => row.first_token_p99,
+    })
+}
+
+pub(super) fn decision(rows: &[DecisionRow]) -> DataFrame {
+    frame!(rows, row => {
+        name::VARIANT => row.variant.name(),
+        name::METRIC => row.metric.as_str(),
+        name::POINT => row.score,
+        name::STANDING => row.standing,
+        name::DIFFERENCE => row.difference.map(|difference| difference.point),
+        name::CI_LOW => row.difference.map(|difference| difference.ci_low),
+        name::CI_HIGH => row.difference.map(|difference| difference.ci_high),
+        name::P_WITHIN => row.p_within,
+        name::P_BELOW => row.p_below,
+        name::TOTAL => row.total,
+        name::UNIT => row.unit.as_str(),
+        name::IS_PICK => row.is_pick,
     })
 }
 
@@ -168,8 +241,7 @@ pub(super) fn training(data: &RunData) -> DataFrame {
 }
 
 /// Every journal row, its scores as one column per metric (null where the metric was not measured).
-pub(super) fn predictions(data: &RunData) -> DataFrame {
-    let rows = &data.rows;
+pub(super) fn predictions(data: &RunData, rows: &[Observation]) -> DataFrame {
     let mut table = frame!(rows, row => {
         name::PHASE => phase(row),
         name::VARIANT => row.variant.name(),
@@ -183,15 +255,19 @@ pub(super) fn predictions(data: &RunData) -> DataFrame {
         name::COMPLETION_TOKENS => row.completion_tokens,
         name::CACHED_TOKENS => row.cached_tokens,
         name::CONTEXT_CUT => row.context_cut,
-        name::EMBED_NS => row.stage_ns.embed,
-        name::SEARCH_NS => row.stage_ns.search,
-        name::PROMPT_NS => row.stage_ns.prompt,
-        name::PREFILL_NS => row.stage_ns.prefill,
-        name::DECODE_NS => row.stage_ns.decode,
-        name::TTFT_NS => row.ttft_ns,
-        name::E2E_NS => row.e2e_ns,
+        name::EMBED_NS => row.times().stage_ns.embed,
+        name::SEARCH_NS => row.times().stage_ns.search,
+        name::LEXICAL_NS => row.times().stage_ns.lexical,
+        name::RERANK_NS => row.times().stage_ns.rerank,
+        name::PROMPT_NS => row.times().stage_ns.prompt,
+        name::PREFILL_NS => row.times().stage_ns.prefill,
+        name::DECODE_NS => row.times().stage_ns.decode,
+        name::TTFT_NS => row.times().ttft_ns,
+        name::E2E_NS => row.times().e2e_ns,
         name::FLOPS => row.flops,
         name::ERROR => row.error.as_deref(),
+        name::CPU_NS => row.times().resources.cpu_ns,
+        name::ENERGY_UJ => row.times().resources.energy_uj,
     });
     let mut metrics: Vec<(u32, &String)> = data.metric_ids.all().iter().enumerate().map(|(number, id)| (number as u32, id)).collect();
     metrics.sort_by_key(|(_, id)| *id);
@@ -203,8 +279,8 @@ pub(super) fn predictions(data: &RunData) -> DataFrame {
 }
 
 /// One line per passage of every journal row.
-pub(super) fn hits(data: &RunData) -> DataFrame {
-    let pairs: Vec<(&Observation, &CompactHit)> = data.rows.iter().flat_map(|row| row.hits.iter().map(move |hit| (row, hit))).collect();
+pub(super) fn hits(data: &RunData, rows: &[Observation]) -> DataFrame {
+    let pairs: Vec<(&Observation, &CompactHit)> = rows.iter().flat_map(|row| row.hits.iter().map(move |hit| (row, hit))).collect();
     frame!(&pairs, (row, hit) => {
         name::PHASE => phase(row),
         name::VARIANT => row.variant.name(),

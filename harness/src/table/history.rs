@@ -10,7 +10,6 @@ use super::{ALL, Direction, Metric, Stage, TableError, Tables, column as name};
 use crate::spec::VariantKind;
 use crate::store::StoreError;
 use crate::store::row::Phase;
-use crate::table::input::variant_named;
 
 /// File stem of the series.
 const SERIES: &str = "series";
@@ -187,7 +186,7 @@ pub fn read_series(folder: &Path) -> Result<Vec<SeriesRow>, TableError> {
     let n = wholes(&frame, name::N).map_err(failed)?;
     let row = |at: usize| {
         Some(SeriesRow {
-            variant: variant_named(&variant[at])?,
+            variant: variant[at].parse().ok()?,
             slice: slice[at].clone(),
             metric: metric[at].clone(),
             unit: unit[at].clone(),
@@ -210,7 +209,7 @@ pub fn read_questions(folder: &Path) -> Result<Vec<QuestionRow>, TableError> {
     let (variant, sample_id, answer) = (text(name::VARIANT)?, text(name::SAMPLE_ID)?, text(name::ANSWER)?);
     let (seed, score) = (wholes(&frame, name::SEED).map_err(failed)?, floats(&frame, name::SCORE).map_err(failed)?);
     let row = |at: usize| {
-        let variant = variant_named(&variant[at])?;
+        let variant = variant[at].parse().ok()?;
         Some(QuestionRow { variant, seed: seed[at], sample_id: sample_id[at].clone(), score: score[at], answer: answer[at].clone() })
     };
     Ok((0..frame.height()).filter_map(row).collect())

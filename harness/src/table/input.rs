@@ -6,15 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
 use super::TableError;
 use crate::dataset::Sample;
 use crate::finetune::TrainingRow;
+use crate::retrieval::Chunk;
 use crate::spec::VariantKind;
 use crate::store::manifest::Manifest;
-use crate::store::row::{AuditRow, HitRow, JournalRow, Phase, SCHEMA_VERSION, StageNs};
+use crate::store::row::{AuditRow, HitRow, JournalRow, Phase, QueryResources, SCHEMA_VERSION, ServerRow, StageNs};
 use crate::store::{RunFolder, StoreError};
 
 /// Distinct strings by number, in the order they were first seen.
@@ -52,6 +54,64 @@ impl Names {
     }
 }
 
+/// What a timed query took.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[expect(missing_docs, reason = "see `JournalRow`")]
+pub struct Times {
+    pub stage_ns: StageNs,
+    pub ttft_ns: u64,
+    pub e2e_ns: u64,
+    pub resources: QueryResources,
+}
+
+/// Values that many rows have alike are held once: answers, sets of scores, and the passages that variants were given for one question.
+#[derive(Debug, Default)]
+struct Shared {
+    answers: BTreeSet<Arc<str>>,
+    scores: BTreeMap<Vec<(u32, u64)>, Arc<[(u32, f64)]>>,
+    /// The last passages of every sample.
+    hits: BTreeMap<usize, Arc<[CompactHit]>>,
+}
+
+impl Shared {
+    /// Values beyond so many are not looked for again: where nearly all differ there is nothing to share.
+    const MOST: usize = 1 << 16;
+
+    fn answer(&mut self, answer: &str) -> Arc<str> {
+        if let Some(known) = self.answers.get(answer) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = answer.into();
+        if self.answers.len() < Self::MOST {
+            self.answers.insert(Arc::clone(&new));
+        }
+        new
+    }
+
+    fn scores(&mut self, scores: Vec<(u32, f64)>) -> Arc<[(u32, f64)]> {
+        let bits: Vec<(u32, u64)> = scores.iter().map(|(metric, value)| (*metric, value.to_bits())).collect();
+        if let Some(known) = self.scores.get(&bits) {
+            return Arc::clone(known);
+        }
+        let new: Arc<[(u32, f64)]> = scores.into();
+        if self.scores.len() < Self::MOST {
+            self.scores.insert(bits, Arc::clone(&new));
+        }
+        new
+    }
+
+    fn hits(&mut self, sample: usize, hits: Vec<CompactHit>) -> Arc<[CompactHit]> {
+        if let Some(known) = self.hits.get(&sample).filter(|known| known[..] == hits[..]) {
+            return Arc::clone(known);
+        }
+        let new: Arc<[CompactHit]> = hits.into();
+        if !new.is_empty() {
+            self.hits.insert(sample, Arc::clone(&new));
+        }
+        new
+    }
+}
+
 /// A [`HitRow`] with its ids as numbers in [`RunData::ids`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[expect(missing_docs, reason = "see `HitRow`")]
@@ -64,7 +124,7 @@ pub struct CompactHit {
     pub in_exact: Option<bool>,
 }
 
-/// A [`JournalRow`] with names as numbers: a few hundred bytes, so that a million fit in memory.
+/// A [`JournalRow`] with names as numbers and what it shares with other rows held once: so that a million fit in memory.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "see `JournalRow`")]
 pub struct Observation {
@@ -74,19 +134,18 @@ pub struct Observation {
     pub sample: usize,
     pub repeat: u32,
     pub phase: Phase,
-    pub answer: Box<str>,
+    pub answer: Arc<str>,
     pub finish_reason: u32,
     pub prompt_tokens: u32,
     pub context_tokens: u32,
     pub completion_tokens: u32,
     pub cached_tokens: u32,
-    pub hits: Box<[CompactHit]>,
+    pub hits: Arc<[CompactHit]>,
     pub context_cut: bool,
     /// Metric number in [`RunData::metric_ids`] and value.
-    pub scores: Box<[(u32, f64)]>,
-    pub stage_ns: StageNs,
-    pub ttft_ns: u64,
-    pub e2e_ns: u64,
+    pub scores: Arc<[(u32, f64)]>,
+    /// Nothing in the accuracy pass.
+    times: Option<Box<Times>>,
     pub flops: f64,
     pub error: Option<Box<str>>,
 }
@@ -95,6 +154,11 @@ impl Observation {
     /// Orders rows by what they are, not by when they were written.
     fn key(&self) -> (Phase, VariantKind, u64, usize, u32) {
         (self.phase, self.variant, self.seed, self.sample, self.repeat)
+    }
+
+    /// What the query took; zeros in the accuracy pass.
+    pub fn times(&self) -> Times {
+        self.times.as_deref().copied().unwrap_or_default()
     }
 
     /// The score of metric number `metric`, if the row has it.
@@ -116,6 +180,8 @@ pub struct RunData {
     pub training: Vec<TrainingRow>,
     /// `audit.jsonl`; empty if nothing was audited.
     pub audit: Vec<AuditRow>,
+    /// `server.jsonl`; empty if that scenario was left out.
+    pub server: Vec<ServerRow>,
     /// Metric ids by number.
     pub metric_ids: Names,
     /// Document, chunk and finish-reason names by number.
@@ -127,14 +193,15 @@ pub struct RunData {
 impl RunData {
     /// Reads a run folder.
     pub fn read(run: &Path) -> Result<Self, TableError> {
-        let folder = RunFolder::open(run)?;
+        let folder = RunFolder::open_with_answers(run)?;
         let manifest = folder.read_manifest()?;
         let mut notes = Vec::new();
         let samples = read_lines(&folder.samples(), &mut notes)?;
-        let training = if folder.training().exists() { read_lines(&folder.training(), &mut notes)? } else { Vec::new() };
-        let audit = if folder.audit().exists() { read_lines(&folder.audit(), &mut notes)? } else { Vec::new() };
-        let mut data =
-            Self { manifest, samples, rows: Vec::new(), training, audit, metric_ids: Names::default(), ids: Names::default(), notes };
+        let training = read_optional(&folder.training(), &mut notes)?;
+        let audit = read_optional(&folder.audit(), &mut notes)?;
+        let server = read_optional(&folder.server(), &mut notes)?;
+        let (metric_ids, ids) = (Names::default(), Names::default());
+        let mut data = Self { manifest, samples, rows: Vec::new(), training, audit, server, metric_ids, ids, notes };
         data.read_journal(&folder.journal())?;
         Ok(data)
     }
@@ -142,11 +209,11 @@ impl RunData {
     fn read_journal(&mut self, path: &Path) -> Result<(), TableError> {
         let by_id: BTreeMap<String, usize> = self.samples.iter().enumerate().map(|(index, sample)| (sample.id.clone(), index)).collect();
         let mut rows = Vec::new();
-        let mut notes = Vec::new();
+        let (mut notes, mut shared) = (Vec::new(), Shared::default());
         for_each_line(path, &mut notes, |line, row: JournalRow| {
             let problem = |problem| TableError::Row { path: path.to_owned(), line, problem };
             let (variant, sample) = self.check(&row, &by_id).map_err(problem)?;
-            rows.push(self.compact(row, variant, sample));
+            rows.push(self.compact(&row, variant, sample, &mut shared));
             Ok(())
         })?;
         self.notes.append(&mut notes);
@@ -161,34 +228,39 @@ impl RunData {
         if row.run_id != self.manifest.run_id {
             return Err(format!("belongs to run `{}`, the manifest is of `{}`", row.run_id, self.manifest.run_id));
         }
-        let variant = variant_named(&row.variant).ok_or_else(|| format!("names an unknown variant `{}`", row.variant))?;
+        let variant = self.variant_named(&row.variant).ok_or_else(|| format!("names an unknown variant `{}`", row.variant))?;
         let sample = by_id.get(&row.sample_id).ok_or_else(|| format!("names an unknown sample `{}`", row.sample_id))?;
         Ok((variant, *sample))
     }
 
-    fn compact(&mut self, row: JournalRow, variant: VariantKind, sample: usize) -> Observation {
+    /// The variant of that name in this run.
+    fn variant_named(&self, name: &str) -> Option<VariantKind> {
+        let given = || self.manifest.spec.predictions.keys().copied().find(|given| given.as_str() == name);
+        variant_named(name).or_else(|| given().map(VariantKind::Predicted))
+    }
+
+    fn compact(&mut self, row: &JournalRow, variant: VariantKind, sample: usize, shared: &mut Shared) -> Observation {
         let scores = row.scores.iter().map(|(name, value)| (self.metric_ids.number(name), *value)).collect();
         let hits = row.hits.iter().map(|hit| self.compact_hit(hit)).collect();
+        let times = Times { stage_ns: row.stage_ns, ttft_ns: row.ttft_ns, e2e_ns: row.e2e_ns, resources: row.resources };
         Observation {
             variant,
             seed: row.seed,
             sample,
             repeat: row.repeat,
             phase: row.phase,
-            answer: row.answer.into_boxed_str(),
+            answer: shared.answer(&row.answer),
             finish_reason: self.ids.number(&row.finish_reason),
             prompt_tokens: row.prompt_tokens,
             context_tokens: row.context_tokens,
             completion_tokens: row.completion_tokens,
             cached_tokens: row.cached_tokens,
-            hits,
+            hits: shared.hits(sample, hits),
             context_cut: row.context_cut,
-            scores,
-            stage_ns: row.stage_ns,
-            ttft_ns: row.ttft_ns,
-            e2e_ns: row.e2e_ns,
+            scores: shared.scores(scores),
+            times: (times != Times::default()).then(|| Box::new(times)),
             flops: row.flops,
-            error: row.error.map(String::into_boxed_str),
+            error: row.error.as_deref().map(Into::into),
         }
     }
 
@@ -236,9 +308,28 @@ impl RunData {
     }
 }
 
-/// The variant of that name.
+/// The passages of a run with these ids; empty where the run has none.
+pub fn read_passages(run: &Path, ids: &BTreeSet<&str>) -> Result<BTreeMap<String, Chunk>, TableError> {
+    let path = RunFolder::at(run).passages();
+    let mut found = BTreeMap::new();
+    if path.exists() && !ids.is_empty() {
+        for_each_line(&path, &mut Vec::new(), |_, chunk: Chunk| {
+            if ids.contains(chunk.id.as_str()) {
+                found.insert(chunk.id.clone(), chunk);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+/// The variant of ragft's own of that name.
 pub fn variant_named(name: &str) -> Option<VariantKind> {
     VariantKind::ALL.into_iter().find(|variant| variant.name() == name)
+}
+
+fn read_optional<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String>) -> Result<Vec<T>, TableError> {
+    if path.exists() { read_lines(path, notes) } else { Ok(Vec::new()) }
 }
 
 fn read_lines<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String>) -> Result<Vec<T>, TableError> {

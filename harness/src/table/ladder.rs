@@ -153,7 +153,8 @@ pub(super) fn ladder(data: &RunData, scores: &Scores) -> Vec<LadderRow> {
     }
     let known = closed_book(scores, &counted);
     let mut rows = Vec::new();
-    for variant in data.variants() {
+    // Nothing is known of the prompts behind given answers.
+    for variant in data.variants().into_iter().filter(|variant| !variant.is_predicted()) {
         let walked = Walked::of(data, variant, &counted);
         for rung in Rung::ALL {
             let count = match rung {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::input::{Observation, RunData};
 use crate::spec::VariantKind;
-use crate::stats::{Estimate, quantile, quantile_interval};
+use crate::stats::{Estimate, Values, quantile_interval};
 use crate::store::row::Phase;
 
 /// Part of a query whose time is meant.
@@ -14,6 +14,10 @@ pub enum Stage {
     Embed,
     /// Searching the index.
     Search,
+    /// Searching by words, and fusing both lists.
+    Lexical,
+    /// Reading the candidates again.
+    Rerank,
     /// Building and tokenizing the prompt.
     Prompt,
     /// Prompt to first token.
@@ -28,15 +32,18 @@ pub enum Stage {
 
 impl Stage {
     /// In the order of tables.
-    pub const ALL: [Self; 7] = [Self::Embed, Self::Search, Self::Prompt, Self::Prefill, Self::Decode, Self::Ttft, Self::E2e];
+    pub const ALL: [Self; 9] =
+        [Self::Embed, Self::Search, Self::Lexical, Self::Rerank, Self::Prompt, Self::Prefill, Self::Decode, Self::Ttft, Self::E2e];
     /// The stages that add up to a query.
-    pub const PARTS: [Self; 5] = [Self::Embed, Self::Search, Self::Prompt, Self::Prefill, Self::Decode];
+    pub const PARTS: [Self; 7] = [Self::Embed, Self::Search, Self::Lexical, Self::Rerank, Self::Prompt, Self::Prefill, Self::Decode];
 
     /// Name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Embed => "embed",
             Self::Search => "search",
+            Self::Lexical => "lexical",
+            Self::Rerank => "rerank",
             Self::Prompt => "prompt",
             Self::Prefill => "prefill",
             Self::Decode => "decode",
@@ -47,14 +54,17 @@ impl Stage {
 
     /// Nanoseconds of this stage in a row.
     pub fn of(self, row: &Observation) -> u64 {
+        let times = row.times();
         match self {
-            Self::Embed => row.stage_ns.embed,
-            Self::Search => row.stage_ns.search,
-            Self::Prompt => row.stage_ns.prompt,
-            Self::Prefill => row.stage_ns.prefill,
-            Self::Decode => row.stage_ns.decode,
-            Self::Ttft => row.ttft_ns,
-            Self::E2e => row.e2e_ns,
+            Self::Embed => times.stage_ns.embed,
+            Self::Search => times.stage_ns.search,
+            Self::Lexical => times.stage_ns.lexical,
+            Self::Rerank => times.stage_ns.rerank,
+            Self::Prompt => times.stage_ns.prompt,
+            Self::Prefill => times.stage_ns.prefill,
+            Self::Decode => times.stage_ns.decode,
+            Self::Ttft => times.ttft_ns,
+            Self::E2e => times.e2e_ns,
         }
     }
 }
@@ -75,16 +85,20 @@ pub struct LatencyRow {
     /// Median over questions.
     pub p50: Estimate,
     /// Percentile 90, with at least 29 questions.
-    pub p90: Option<f64>,
+    pub p90: Option<Estimate>,
     /// Percentile 95, with at least 59 questions.
-    pub p95: Option<f64>,
+    pub p95: Option<Estimate>,
     /// Percentile 99, with at least 299 questions.
-    pub p99: Option<f64>,
+    pub p99: Option<Estimate>,
 }
 
-/// A percentile `p` is refused below the number of values that brings one beyond it with probability 0.95: `ln 0.05 / ln p`.
-fn percentile(sorted: &[f64], p: f64, at_least: usize) -> Option<f64> {
-    if sorted.len() >= at_least { quantile(sorted, p) } else { None }
+/// Percentiles of the tail, and the number of values below which each is refused: with so many, one lies beyond it with probability 0.95
+/// (`ln 0.05 / ln p`).
+pub(super) const TAILS: [(f64, usize); 3] = [(0.90, 29), (0.95, 59), (0.99, 299)];
+
+/// The percentiles of the tail with order-statistic intervals; nothing where there are too few values.
+fn tails(sorted: &[f64], confidence: f64) -> [Option<Estimate>; 3] {
+    TAILS.map(|(p, at_least)| if sorted.len() >= at_least { quantile_interval(sorted, p, confidence) } else { None })
 }
 
 /// The latency table. A stage that a variant does not have (all its times are zero) has no row.
@@ -103,16 +117,18 @@ fn row(data: &RunData, variant: VariantKind, stage: Stage) -> Option<LatencyRow>
     let times: Vec<Option<f64>> = by_question.values().copied().map(Some).collect();
     let mut sorted: Vec<f64> = by_question.into_values().collect();
     sorted.sort_by(f64::total_cmp);
+    let confidence = data.manifest.spec.measure.confidence;
+    let [p90, p95, p99] = tails(&sorted, confidence);
     Some(LatencyRow {
         variant,
         stage,
         n,
         n_questions: sorted.len(),
         mean: super::quality::resampler(data, &questions).mean(&times)?,
-        p50: quantile_interval(&sorted, 0.5, data.manifest.spec.measure.confidence)?,
-        p90: percentile(&sorted, 0.90, 29),
-        p95: percentile(&sorted, 0.95, 59),
-        p99: percentile(&sorted, 0.99, 299),
+        p50: quantile_interval(&sorted, 0.5, confidence)?,
+        p90,
+        p95,
+        p99,
     })
 }
 
@@ -126,4 +142,15 @@ pub fn milliseconds(data: &RunData, variant: VariantKind, stage: Stage) -> (BTre
     }
     let n = times.values().map(|(_, count)| count).sum();
     (times.into_iter().map(|(sample, (sum, count))| (sample, sum / count as f64)).collect(), n)
+}
+
+/// Mean difference of the times of two variants over the questions that both were timed on, left minus right, in milliseconds, with the
+/// interval of paired questions; nothing where there are none.
+pub fn time_difference(data: &RunData, left: VariantKind, right: VariantKind, stage: Stage) -> Option<Estimate> {
+    let ((left, _), (right, _)) = (milliseconds(data, left, stage), milliseconds(data, right, stage));
+    let both: Vec<(usize, f64)> = left.iter().filter_map(|(question, time)| Some((*question, time - right.get(question)?))).collect();
+    let questions: Vec<usize> = both.iter().map(|(question, _)| *question).collect();
+    let differences = both.iter().map(|(_, difference)| Some(*difference)).collect();
+    let found = super::quality::resampler(data, &questions).compare(&[differences], Values::Measures).pop()??;
+    Some(found.difference)
 }

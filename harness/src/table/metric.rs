@@ -44,7 +44,7 @@ pub struct Metric {
 }
 
 /// Answer metrics in the order of tables.
-const ANSWER_ORDER: [&str; 4] = ["exact_match", "token_f1", "contains", "rouge_l"];
+const ANSWER_ORDER: [&str; 6] = ["exact_match", "token_f1", "contains", "rouge_l", "acc", "acc_norm"];
 const RETRIEVAL_PREFIXES: [&str; 7] = ["recall", "precision", "hit", "mrr", "ndcg", "map", EXACT_RECALL];
 /// Unit of metrics between 0 and 1.
 pub const SHARE: &str = "share";
@@ -94,6 +94,7 @@ impl Metric {
         match self.id.as_str() {
             "token_f1" => return "token F1".to_owned(),
             "rouge_l" => return "ROUGE-L".to_owned(),
+            "acc_norm" => return "acc_norm".to_owned(),
             CONTEXT_CUT => return "context cut".to_owned(),
             ANSWER_CUT => return "answer cut".to_owned(),
             _ => {}

@@ -14,6 +14,7 @@ mod latency;
 pub mod metric;
 mod quality;
 mod score;
+mod server;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Hint;
 use crate::spec::VariantKind;
-use crate::stats::Estimate;
+use crate::stats::{Comparison, Estimate};
 use crate::store::StoreError;
 use crate::store::manifest::Manifest;
 
@@ -31,10 +32,11 @@ pub use contrast::{Adjustment, ContrastRow, Scale, declared_differences};
 use frame::Form;
 pub use input::{Observation, RunData};
 pub use ladder::{Cause, LadderRow, Rung, Step};
-pub use latency::{LatencyRow, Stage, milliseconds};
+pub use latency::{LatencyRow, Stage, milliseconds, time_difference};
 pub use metric::{Direction, Kind, Metric, primary as primary_of};
 pub use quality::{ALL, QualityRow, members as slices_of};
 pub use score::{BySeed, Column, Scored, Scores};
+pub use server::ServerStats;
 
 /// Where the tables of a run stand.
 const FOLDER: &str = "tables";
@@ -123,8 +125,12 @@ pub enum CostSource {
     Measured,
     /// Exactly: tokens, labels, bytes, analytic operations.
     Counted,
+    /// By the user, in the spec.
+    Declared,
     /// From the others, with the prices of the spec.
     Priced,
+    /// By another system, with its answers.
+    Given,
 }
 
 impl CostSource {
@@ -133,7 +139,9 @@ impl CostSource {
         match self {
             Self::Measured => "measured",
             Self::Counted => "counted",
+            Self::Declared => "declared",
             Self::Priced => "priced",
+            Self::Given => "given",
         }
     }
 }
@@ -147,12 +155,37 @@ pub struct CostRow {
     pub phase: CostPhase,
     /// What is counted, for example `training_tokens`.
     pub quantity: String,
-    /// `tokens`, `flops`, `seconds`, `bytes`, `labels` or the currency.
+    /// `tokens`, `flops`, `seconds`, `bytes`, `joules`, `labels`, `minutes` or the currency.
     pub unit: String,
     /// How much.
     pub value: f64,
     /// How it is known.
     pub source: CostSource,
+}
+
+/// One line of the decision: how a variant stands to the one with the best score, and what it costs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecisionRow {
+    /// The variant.
+    pub variant: VariantKind,
+    /// The leading metric.
+    pub metric: String,
+    /// The variant's score in it.
+    pub score: f64,
+    /// `best`, `within`, `below` or `open`.
+    pub standing: &'static str,
+    /// Its score less that of the best; nothing for the best itself.
+    pub difference: Option<Estimate>,
+    /// Adjusted p of a score below the margin; nothing for the best itself.
+    pub p_within: Option<f64>,
+    /// Adjusted p of a score within the margin; nothing for the best itself.
+    pub p_below: Option<f64>,
+    /// Cost over the spec's months and usage; nothing if it is not known or the variant cannot be brought up to date.
+    pub total: Option<f64>,
+    /// What `total` is in.
+    pub unit: String,
+    /// The variant is the recommended one.
+    pub is_pick: bool,
 }
 
 /// One line of the claims: a test of a claim.
@@ -193,6 +226,8 @@ pub struct Tables {
     pub contrasts: Vec<ContrastRow>,
     /// Times by variant and stage.
     pub latency: Vec<LatencyRow>,
+    /// The server scenario by variant; empty if it was left out.
+    pub server: Vec<ServerStats>,
     /// How far questions get, and why not further.
     pub ladder: Vec<LadderRow>,
 }
@@ -226,6 +261,11 @@ impl Tables {
     /// The paired difference of any two variants, left minus right, in a slice; nothing where no question has both scores. The declared
     /// differences are in `contrasts`.
     pub fn difference(&self, left: VariantKind, right: VariantKind, slice: &str, metric: &Metric) -> Option<Estimate> {
+        Some(self.comparison(left, right, slice, metric)?.difference)
+    }
+
+    /// The same with its error and tests.
+    pub fn comparison(&self, left: VariantKind, right: VariantKind, slice: &str, metric: &Metric) -> Option<Comparison> {
         let (name, members) = quality::members(&self.data).into_iter().find(|(name, _)| name == slice)?;
         let slice = quality::Slice::of(&self.data, name, members);
         contrast::of_pair(&self.data, &self.scores, &slice, left, right, metric)
@@ -234,6 +274,13 @@ impl Tables {
     /// One line of the ladder; nothing if the variant has no such rung, or no question counts.
     pub fn ladder_of(&self, variant: VariantKind, step: Step) -> Option<f64> {
         self.ladder.iter().find(|row| row.variant == variant && row.step == step)?.count
+    }
+
+    /// The parts of a query to show: those that only some ways of retrieving have, where a variant has them.
+    pub fn stages(&self) -> Vec<Stage> {
+        let is_shown =
+            |stage: &Stage| !matches!(stage, Stage::Lexical | Stage::Rerank) || self.latency.iter().any(|row| row.stage == *stage);
+        Stage::PARTS.into_iter().filter(is_shown).collect()
     }
 
     /// One line of the latency table; nothing if it was not measured.
@@ -259,6 +306,26 @@ impl Tables {
         (count > 0).then(|| sum / count as f64)
     }
 
+    /// Mean over the timed queries of what the system told of each; nothing where it did not tell of all.
+    pub fn mean_per_timed_query(&self, variant: VariantKind, of: impl Fn(&Observation) -> Option<f64>) -> Option<f64> {
+        let rows = self.data.rows_of(variant, crate::store::row::Phase::Latency).filter(|row| row.error.is_none());
+        let values: Vec<f64> = rows.map(of).collect::<Option<_>>()?;
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    }
+
+    /// How much longer a query of `left` takes than one of `right`, in seconds, over the questions that both were timed on; nothing if there
+    /// are none.
+    pub fn seconds_difference(&self, left: VariantKind, right: VariantKind) -> Option<Estimate> {
+        let difference = time_difference(&self.data, left, right, Stage::E2e)?;
+        let seconds = |milliseconds: f64| milliseconds / 1e3;
+        Some(Estimate {
+            point: seconds(difference.point),
+            ci_low: seconds(difference.ci_low),
+            ci_high: seconds(difference.ci_high),
+            n: difference.n,
+        })
+    }
+
     /// Mean time of a query of the latency pass in seconds; nothing if there was no such pass.
     pub fn seconds_per_query(&self, variant: VariantKind) -> Option<Estimate> {
         let mean = self.latency_of(variant, Stage::E2e)?.mean;
@@ -269,6 +336,10 @@ impl Tables {
 /// Makes the typed rows of a run folder; writes nothing.
 pub fn read(run: &Path) -> Result<Tables, TableError> {
     let mut data = RunData::read(run)?;
+    if let Some(shard) = data.manifest.shard {
+        let (has, of) = (data.samples.len(), data.manifest.dataset.test);
+        data.notes.push(format!("this is shard {shard} with {has} of {of} test questions: `ragft merge` makes the run"));
+    }
     note_missing_answers(&mut data);
     let scores = Scores::of(&data);
     let (mut quality, mut found) = (Vec::new(), Vec::new());
@@ -282,7 +353,8 @@ pub fn read(run: &Path) -> Result<Tables, TableError> {
     let contrasts = contrast::judge(&data, metric::primary(&scores.metrics, data.mean_reference_words()), found);
     let latency = latency::latency(&data);
     let ladder = ladder::ladder(&data, &scores);
-    Ok(Tables { data, scores, quality, contrasts, latency, ladder })
+    let server = server::server(&data);
+    Ok(Tables { data, scores, quality, contrasts, latency, server, ladder })
 }
 
 /// A variant without a row for every test question was interrupted; its means are over fewer questions than the others'.
@@ -301,14 +373,22 @@ fn note_missing_answers(data: &mut RunData) {
 pub fn write_tables(run: &Path) -> Result<Tables, TableError> {
     let tables = read(run)?;
     let folder = run.join(FOLDER);
-    frame::write(&folder, "predictions", Form::Parquet, frame::predictions(&tables.data))?;
-    frame::write(&folder, "hits", Form::Parquet, frame::hits(&tables.data))?;
+    frame::write_rows(&folder, "predictions", &tables.data, frame::predictions)?;
+    frame::write_rows(&folder, "hits", &tables.data, frame::hits)?;
     frame::write(&folder, "training", Form::Parquet, frame::training(&tables.data))?;
     frame::write(&folder, "quality", Form::ParquetAndCsv, frame::quality(&tables.quality))?;
     frame::write(&folder, "contrasts", Form::ParquetAndCsv, frame::contrasts(&tables.contrasts))?;
     frame::write(&folder, "ladder", Form::ParquetAndCsv, frame::ladder(&tables.ladder))?;
     frame::write(&folder, "latency", Form::ParquetAndCsv, frame::latency(&tables.latency))?;
+    if !tables.server.is_empty() {
+        frame::write(&folder, "server", Form::ParquetAndCsv, frame::server(&tables.server))?;
+    }
     Ok(tables)
+}
+
+/// Writes `tables/decision`.
+pub fn write_decision(run: &Path, rows: &[DecisionRow]) -> Result<(), TableError> {
+    frame::write(&run.join(FOLDER), "decision", Form::ParquetAndCsv, frame::decision(rows))
 }
 
 /// Writes `tables/claims`.

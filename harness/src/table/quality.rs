@@ -11,6 +11,10 @@ use crate::stats::{Estimate, Resampler};
 /// The slice that holds every sample.
 pub const ALL: &str = "all";
 
+/// Samples beyond which only so many columns are held at a time.
+const MANY_SAMPLES: usize = 20_000;
+const FEW_COLUMNS: usize = 12;
+
 /// One line of the quality table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QualityRow {
@@ -38,6 +42,12 @@ impl Slice {
     pub(super) fn of(data: &RunData, name: String, members: Vec<usize>) -> Self {
         let resampler = resampler(data, &members);
         Self { name, members, resampler }
+    }
+
+    /// Columns whose values are taken together: all of them share the draws, but of many samples only a few are held at a time. What comes
+    /// out is the same.
+    pub(super) fn columns_at_a_time(&self) -> usize {
+        if self.members.len() > MANY_SAMPLES { FEW_COLUMNS } else { usize::MAX }
     }
 
     /// The slice's values of a column.
@@ -76,9 +86,12 @@ pub(super) fn quality(data: &RunData, scores: &Scores, slice: &Slice) -> Vec<Qua
     let measured =
         |variant: VariantKind| scores.metrics.iter().filter_map(move |metric| Some((variant, metric, scores.column(variant, &metric.id)?)));
     let cells: Vec<(VariantKind, &Metric, &Column)> = data.variants().into_iter().flat_map(measured).collect();
-    let values: Vec<Vec<Option<f64>>> = cells.iter().map(|(_, _, column)| slice.values(column)).collect();
     let is_share = |cell: &(VariantKind, &Metric, &Column)| cell.1.unit == SHARE;
-    let estimates = slice.resampler.estimates_of(&values, &cells.iter().map(is_share).collect::<Vec<_>>());
+    let estimate = |cells: &[(VariantKind, &Metric, &Column)]| {
+        let values: Vec<Vec<Option<f64>>> = cells.iter().map(|(_, _, column)| slice.values(column)).collect();
+        slice.resampler.estimates_of(&values, &cells.iter().map(is_share).collect::<Vec<_>>())
+    };
+    let estimates: Vec<Option<Estimate>> = cells.chunks(slice.columns_at_a_time()).flat_map(estimate).collect();
     let row = |((variant, metric, column), estimate): ((VariantKind, &Metric, &Column), Option<Estimate>)| {
         let (slice_name, n_failed) = (slice.name.clone(), slice.failed(column));
         Some(QualityRow { variant, slice: slice_name, metric: metric.clone(), estimate: estimate?, n_failed })

@@ -149,7 +149,7 @@ impl Applicability {
         let answered = data.rows.iter().filter(|row| row.phase == Phase::Accuracy && row.error.is_none());
         for row in answered {
             applies.answered.insert(row.sample);
-            for (number, _) in &row.scores {
+            for (number, _) in row.scores.iter() {
                 applies.measured.entry(row.variant).or_default().insert(*number);
                 applies.scored.insert((row.sample, *number));
             }
@@ -185,8 +185,15 @@ type OfRow<'a> = Box<dyn Fn(&Observation) -> Option<f64> + 'a>;
 fn diagnostics<'a>(data: &'a RunData, variant: VariantKind) -> Vec<(String, OfRow<'a>)> {
     let share = |is: bool| Some(f64::from(u8::from(is)));
     let mut list: Vec<(String, OfRow<'a>)> = Vec::new();
+    if variant.is_predicted() {
+        return list;
+    }
     if variant.context() == ContextSource::Retrieved {
-        list.push((format!("{ANN_RECALL}_at_{}", data.manifest.spec.retrieval.top_k), Box::new(ann_recall)));
+        let id = format!("{ANN_RECALL}_at_{}", data.manifest.spec.retrieval.top_k);
+        // Where lists were fused or reranked, rows carry the recall of the list of vectors themselves.
+        if data.metric_ids.find(&id).is_none() {
+            list.push((id, Box::new(ann_recall)));
+        }
     }
     if variant.context() != ContextSource::None {
         list.push((CONTEXT_CUT.to_owned(), Box::new(move |row| share(row.context_cut))));

@@ -36,6 +36,7 @@ impl Fixture {
             relevant: vec![format!("doc-{id}")],
             slices: slices.iter().map(|(tag, value)| ((*tag).to_owned(), (*value).to_owned())).collect(),
             answerable: true,
+            choices: Vec::new(),
             cluster: None,
         });
     }
@@ -148,9 +149,15 @@ pub(crate) fn manifest() -> Manifest {
             cpu_seconds: 0.5,
             bytes: 900_000,
             unreachable: 1,
+            lexical: None,
+            reranker: None,
+            store: None,
         }),
         noise: Vec::new(),
         calibration: Some(calibration((5, 5), (5, 5))),
+        contention: None,
+        warmup: Vec::new(),
+        offline: Vec::new(),
         training: vec![TrainingRecord {
             variants: vec!["finetuned".to_owned(), "hybrid".to_owned()],
             adapter: "finetuned-seed1".to_owned(),
@@ -169,6 +176,8 @@ pub(crate) fn manifest() -> Manifest {
             best_eval_loss: Some(0.41),
         }],
         phases: vec![],
+        shard: None,
+        shards: Vec::new(),
         caveats: vec!["one training seed: intervals do not hold the luck of training".to_owned()],
         result_hash: Some("f".repeat(64)),
     }
@@ -258,10 +267,10 @@ fn time_one(fixture: &mut Fixture, variant: VariantKind, index: usize, rng: &mut
         prompt: ns(if has_context { 0.4 } else { 0.1 }),
         prefill: ns(if has_context { 21.0 } else { 4.0 }),
         decode: ns(if has_context { 9.0 } else { 7.0 }),
+        ..StageNs::default()
     };
-    let StageNs { embed, search, prompt, prefill, decode } = row.stage_ns;
-    row.ttft_ns = embed + search + prompt + prefill;
-    row.e2e_ns = row.ttft_ns + decode;
+    row.ttft_ns = row.stage_ns.ttft();
+    row.e2e_ns = row.ttft_ns + row.stage_ns.decode;
     fixture.rows.push(row);
 }
 

@@ -136,7 +136,8 @@ fn percentiles_are_refused_below_the_questions_that_they_need() {
     let tables = run.tables();
     let row = tables.latency_of(Baseline, Stage::Ttft).unwrap();
     assert_eq!((row.n, row.p50.point, row.mean.point), (29, 15.0, 15.0));
-    assert!((row.p90.unwrap() - 26.2).abs() < 1e-9);
+    let p90 = row.p90.unwrap();
+    assert!((p90.point - 26.2).abs() < 1e-9 && p90.ci_low < p90.point && p90.ci_high == 29.0, "{p90:?}");
     assert_eq!((row.p95, row.p99), (None, None));
     assert_eq!(tables.latency_of(Rag, Stage::Ttft).unwrap().p90, None);
     assert!(tables.latency_of(Baseline, Stage::Embed).is_none(), "a stage that is not there has no row");

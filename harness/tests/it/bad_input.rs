@@ -153,3 +153,29 @@ fn a_schema_knows_the_devices() {
     let schema = Sandbox::new().run(0, &["init", "--schema"]).out;
     says(&schema, &["cuda(:[0-9]+)?"]);
 }
+
+#[test]
+fn a_store_that_is_gone_is_named_with_the_mend_and_without_its_password() {
+    let sandbox = Sandbox::new();
+    let spec = dataset(&sandbox, |_, text| text).replace("top_k = 1", "top_k = 1\nstore = \"postgres://me:s3cr3t@127.0.0.1:1/db\"");
+    let error = refused(&sandbox, &spec);
+    says(&error, &["store `postgres://me:***@127.0.0.1:1/db` cannot connect", "see that the server runs"]);
+    assert!(!error.contains("s3cr3t"), "{error}");
+    let spec = spec.replace("postgres://me:s3cr3t@127.0.0.1:1/db", "mysql://host/db");
+    says(&refused(&sandbox, &spec), &["`retrieval.store` is \"mysql://host/db\"", "postgres://USER@HOST:PORT/DATABASE"]);
+}
+
+#[test]
+fn a_reranker_must_be_a_folder_that_scores_pairs() {
+    let sandbox = Sandbox::new();
+    let spec = dataset(&sandbox, |_, text| text) + "[retrieval.rerank]\nmodel = \"nowhere\"\n";
+    says(&refused(&sandbox, &spec), &["reranker `nowhere`: is not a folder", "retrieval.rerank.model"]);
+}
+
+#[test]
+fn lists_shorter_than_top_k_and_unknown_methods_are_refused() {
+    let sandbox = Sandbox::new();
+    let spec = dataset(&sandbox, |_, text| text) + "[retrieval.search]\nmethod = \"hybrid\"\ncandidates = 0\n[retrieval.bm25]\nb = 1.5\n";
+    says(&refused(&sandbox, &spec), &["`retrieval.search.candidates` is 0, expected at least top_k (1)", "`retrieval.bm25.b` is 1.5"]);
+    says(&refused(&sandbox, &spec.replace("hybrid", "bm52")), &["`retrieval.search.method` is \"bm52\"", "`bm25`"]);
+}

@@ -86,6 +86,9 @@ fn wrong_requests_are_refused_with_the_mend() {
     let sandbox = Sandbox::new();
     assert!(sandbox.run(2, &["gate", "x"]).err.contains("--against"));
     assert!(sandbox.run(2, &["gate", "x", "--against", "y"]).err.contains("`x` is not a run folder"));
+    let recorded = project_root().join("reports/quickstart");
+    let bare = sandbox.run(2, &["gate", recorded.to_str().unwrap(), "--against", recorded.to_str().unwrap()]).err;
+    assert!(bare.contains("holds no answers: `samples.jsonl` is missing") && bare.contains("copy the whole run folder"), "{bare}");
     sandbox.write("policy.toml", "alhpa = 0.1\n");
     let refused = sandbox.run(2, &["gate", "x", "--against", "y", "--policy", "policy.toml"]).err;
     assert!(refused.contains("line 1: `alhpa` is not a setting; did you mean `alpha`?"), "{refused}");

@@ -3,11 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod bad_input;
+mod choices;
+mod export;
+mod fuzz;
 mod gate;
+mod install;
 mod models;
+mod page;
 mod plan;
+mod predictions;
 mod quickstart;
 mod sandbox;
+mod scale;
+mod search;
 mod threads;
 mod tidy;
 mod world;

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["cost"],
     &["claim"],
     &["report", "gate"],
+    &["export"],
     &["cli"],
 ];
 
@@ -29,9 +30,17 @@ const FENCES: &[(&str, &[&str])] = &[
     ("candle_transformers", &["lm", "retrieval"]),
     ("hf_hub", &["dataset/hub.rs", "lm/hub.rs"]),
     ("hnsw_rs", &["retrieval/hnsw.rs"]),
-    ("ureq", &["dataset/hub.rs", "lm/hub.rs", "lm/remote"]),
-    ("polars", &["table"]),
+    ("postgres", &["retrieval/pgvector_store.rs"]),
+    ("pgvector", &["retrieval/pgvector_store.rs"]),
+    ("rust_stemmers", &["retrieval/words.rs"]),
+    ("polars", &["table", "dataset/columnar.rs"]),
+    ("polars_arrow", &["dataset/columnar.rs"]),
+    ("polars_parquet", &["dataset/columnar.rs"]),
+    ("csv", &["dataset/rows.rs"]),
+    ("html2text", &["dataset/plain.rs"]),
+    ("pdf_extract", &["dataset/plain.rs"]),
     ("plotters", &["report/plot"]),
+    ("ureq", &["export/mlflow.rs", "lm/remote", "lm/hub.rs", "dataset/hub"]),
 ];
 
 fn sources() -> Vec<(String, String)> {

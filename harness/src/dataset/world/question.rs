@@ -65,6 +65,7 @@ pub fn sample(entity: &Entity, document: &str, relation: usize, task: Task, phra
         question: fill(wording, &name, "").replace("{r}", form.noun),
         references: vec![answer],
         relevant: vec![document.to_owned()],
+        choices: Vec::new(),
         slices: slices.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
         answerable: true,
         cluster: Some(document.to_owned()),

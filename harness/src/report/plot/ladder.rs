@@ -5,6 +5,7 @@ use super::scene::{Anchor, Color, Scene};
 use super::style::LABEL_SIZE;
 use super::{Figure, line};
 use crate::report::format;
+use crate::spec::VariantKind;
 use crate::table::{Cause, Step, Tables};
 
 const WIDTH: f64 = 820.0;
@@ -42,7 +43,7 @@ pub(in crate::report) fn label(cause: Cause) -> &'static str {
 /// One bar per variant; nothing if no question has an answer and relevance labels.
 pub(super) fn causes(tables: &Tables) -> Option<Figure> {
     let n = tables.ladder.first()?.n;
-    let variants = tables.variants();
+    let variants: Vec<VariantKind> = tables.variants().into_iter().filter(|variant| !variant.is_predicted()).collect();
     let occurs =
         |cause: &Cause| variants.iter().any(|variant| tables.ladder_of(*variant, Step::Cause(*cause)).is_some_and(|count| count > 0.0));
     let shown: Vec<Cause> = Cause::ALL.into_iter().filter(occurs).collect();

@@ -10,9 +10,14 @@ use crate::table::{Stage, Tables, milliseconds};
 
 const WIDTH: f64 = 680.0;
 
+/// Variants but those whose times were taken elsewhere.
+pub(super) fn timed_here(tables: &Tables) -> impl Iterator<Item = VariantKind> {
+    tables.variants().into_iter().filter(|variant| !variant.is_predicted())
+}
+
 /// Sorted times of every variant that was timed.
 fn sorted_times(tables: &Tables) -> Vec<(VariantKind, Vec<f64>)> {
-    let times = tables.variants().into_iter().map(|variant| {
+    let times = timed_here(tables).map(|variant| {
         let mut times: Vec<f64> = milliseconds(&tables.data, variant, Stage::E2e).0.into_values().collect();
         times.sort_by(f64::total_cmp);
         (variant, times)
@@ -67,16 +72,17 @@ fn steps(times: &[f64], x: &Scale, y: &Scale) -> Vec<(f64, f64)> {
 /// Mean time of the stages, stacked.
 pub(super) fn stages(tables: &Tables) -> Option<Figure> {
     let mean = |variant, stage| tables.latency_of(variant, stage).map_or(0.0, |row| row.mean.point);
-    let variants: Vec<VariantKind> =
-        tables.variants().into_iter().filter(|variant| tables.latency_of(*variant, Stage::E2e).is_some()).collect();
-    let slowest = variants.iter().map(|variant| Stage::PARTS.map(|stage| mean(*variant, stage)).iter().sum::<f64>()).fold(0.0, f64::max);
+    let variants: Vec<VariantKind> = timed_here(tables).filter(|variant| tables.latency_of(*variant, Stage::E2e).is_some()).collect();
+    let parts = tables.stages();
+    let total = |variant: &VariantKind| parts.iter().map(|stage| mean(*variant, *stage)).sum::<f64>();
+    let slowest = variants.iter().map(total).fold(0.0, f64::max);
     if variants.is_empty() || slowest <= 0.0 {
         return None;
     }
     let title = "Where the time goes".to_owned();
     let mut scene = Scene::new(WIDTH, 158.0 + 38.0 * variants.len() as f64);
     let below = axis::title(&mut scene, &title, "mean time per stage of a query; the figure at the end is their sum");
-    let keys: Vec<(Key, String)> = Stage::PARTS.iter().map(|stage| (Key::Patch(stage_color(*stage)), stage.name().to_owned())).collect();
+    let keys: Vec<(Key, String)> = parts.iter().map(|stage| (Key::Patch(stage_color(*stage)), stage.name().to_owned())).collect();
     let top = axis::legend(&mut scene, &keys, below) + 4.0;
     let left = axis::label_space(variants.iter().map(|variant| variant.name()));
     let frame = Frame { left, top, right: WIDTH - 90.0, bottom: scene.height - 54.0 };
@@ -87,7 +93,7 @@ pub(super) fn stages(tables: &Tables) -> Option<Figure> {
     for (index, variant) in variants.iter().enumerate() {
         let y = frame.top + (index as f64 + 0.5) * height;
         let mut end = 0.0;
-        for stage in Stage::PARTS {
+        for &stage in &parts {
             let start = end;
             end += mean(*variant, stage);
             scene.rect((x.at(start), y - height * 0.3), (x.at(end), y + height * 0.3), stage_color(stage));
@@ -97,9 +103,13 @@ pub(super) fn stages(tables: &Tables) -> Option<Figure> {
     }
     frame.row_labels(&mut scene, &labels);
     let header = line!["variant", "stage", "mean_ms"];
-    let cells = variants.iter().flat_map(|variant| Stage::PARTS.map(|stage| line![variant.name(), stage.name(), mean(*variant, stage)]));
-    let caption = "Mean time per stage: embedding the question, searching the index, building the prompt, reading it (prefill), \
-                   writing the answer (decode). A stage too thin to see costs next to nothing.";
+    let cell = |variant: &VariantKind, stage: &Stage| line![variant.name(), stage.name(), mean(*variant, *stage)];
+    let cells = variants.iter().flat_map(|variant| parts.iter().map(move |stage| cell(variant, stage)));
+    let more = if parts.len() > 5 { "searching by words (lexical), reading the candidates again (rerank), " } else { "" };
+    let caption = format!(
+        "Mean time per stage: embedding the question, searching the index, {more}building the prompt, reading it (prefill), writing the \
+         answer (decode). A stage too thin to see costs next to nothing."
+    );
     let data = std::iter::once(header).chain(cells).collect();
-    Some(Figure { name: "stages", title, caption: caption.to_owned(), scene, data })
+    Some(Figure { name: "stages", title, caption, scene, data })
 }

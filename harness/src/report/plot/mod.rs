@@ -3,6 +3,8 @@
 pub mod axis;
 mod contrast;
 mod cost;
+mod decision;
+mod interaction;
 mod ladder;
 mod latency;
 mod pretraining;
@@ -15,7 +17,7 @@ pub mod trend;
 
 use std::path::Path;
 
-use crate::cost::Ledger;
+use crate::cost::{Decision, Ledger};
 use crate::report::ReportError;
 use crate::store::write_atomic;
 use crate::table::Tables;
@@ -59,16 +61,18 @@ macro_rules! line {
 use line;
 
 /// All figures that the run has data for, in the order of the report.
-pub fn figures(tables: &Tables, ledger: &Ledger) -> Vec<Figure> {
+pub fn figures(tables: &Tables, ledger: &Ledger, decision: Option<&Decision>) -> Vec<Figure> {
     let all = [
         quality::accuracy(tables),
         contrast::forest(tables),
+        interaction::square(tables),
         quality::slices(tables),
         quality::tradeoff(tables),
         ladder::causes(tables),
         latency::ecdf(tables),
         latency::stages(tables),
         cost::over_queries(tables, ledger),
+        decision.and_then(|decision| decision::map(tables, decision)),
         training::curve(tables),
     ];
     all.into_iter().flatten().collect()

@@ -129,7 +129,7 @@ fn left_out(tables: &Tables) -> String {
 pub(super) fn tradeoff(tables: &Tables) -> Option<Figure> {
     let metric = tables.primary()?;
     let of = |variant: VariantKind| Some((tables.quality_of(variant, ALL, &metric.id)?, tables.latency_of(variant, Stage::E2e)?.p50));
-    let points: Vec<(&QualityRow, Estimate)> = tables.variants().into_iter().filter_map(of).collect();
+    let points: Vec<(&QualityRow, Estimate)> = super::latency::timed_here(tables).filter_map(of).collect();
     let n = points.first()?.1.n;
     let title = format!("{} against time per query", format::sentence(&metric.label()));
     let mut scene = Scene::new(WIDTH, 430.0);

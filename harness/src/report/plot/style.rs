@@ -21,6 +21,14 @@ pub const SUBTITLE_SIZE: f64 = 12.5;
 #[expect(missing_docs, reason = "see `TITLE_SIZE`")]
 pub const LABEL_SIZE: f64 = 13.0;
 
+/// Colours of other systems, apart from those of the variants and the stages; labels tell apart what shares one.
+const OTHERS: [Color; 5] = [Color(51, 34, 136), Color(153, 153, 51), Color(102, 17, 0), Color(0, 77, 64), Color(170, 68, 153)];
+
+/// A name always has the same place, whatever stands beside it.
+fn place_of(name: &str, places: usize) -> usize {
+    name.bytes().fold(7usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte))) % places
+}
+
 /// Okabe and Ito's colours (distinct under the common colour deficiencies).
 pub fn color(variant: VariantKind) -> Color {
     match variant {
@@ -31,6 +39,7 @@ pub fn color(variant: VariantKind) -> Color {
         VariantKind::HybridRaft => Color(204, 121, 167),
         VariantKind::Oracle => Color(86, 180, 233),
         VariantKind::Random => Color(213, 94, 0),
+        VariantKind::Predicted(name) => OTHERS[place_of(name.as_str(), OTHERS.len())],
     }
 }
 
@@ -39,6 +48,8 @@ pub fn stage_color(stage: Stage) -> Color {
     match stage {
         Stage::Embed => Color(68, 170, 153),
         Stage::Search => Color(17, 119, 51),
+        Stage::Lexical => Color(51, 34, 136),
+        Stage::Rerank => Color(170, 68, 153),
         Stage::Prompt => Color(221, 204, 119),
         Stage::Prefill => Color(204, 102, 119),
         _ => Color(136, 34, 85),
@@ -89,6 +100,9 @@ pub fn mark(scene: &mut Scene, variant: VariantKind, at: Point, r: f64) {
         VariantKind::HybridRaft => Mark::Wedge,
         VariantKind::Oracle => Mark::Pentagon,
         VariantKind::Random => Mark::Star,
+        VariantKind::Predicted(name) => {
+            [Mark::Wedge, Mark::Pentagon, Mark::Star, Mark::Square][place_of(name.as_str(), OTHERS.len() + 1) % 4]
+        }
     };
     shape.draw(scene, color(variant), at, r);
 }

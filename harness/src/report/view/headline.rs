@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cost::{BreakEven, Currency, Ledger};
+use crate::cost::{BreakEven, Crossing, Currency, Ledger};
 use crate::report::{format, slices};
 use crate::spec::VariantKind;
 use crate::stats::{Needed, Verdict};
@@ -26,7 +26,10 @@ pub(super) fn sentences(tables: &Tables, ledger: &Ledger) -> Vec<String> {
     let by_slice = [("rag", "what retrieval adds"), ("finetuned", "what fine-tuning adds")]
         .into_iter()
         .filter_map(|(variant, what)| by_slice(tables, metric, variant, what));
-    let effects = effects.chain(interaction(tables, metric));
+    let given: Vec<&str> = tables.variants().into_iter().filter(|variant| variant.is_predicted()).map(VariantKind::name).collect();
+    let is_shown = |row: &&ContrastRow| row.slice == ALL && row.metric.id == metric.id && given.contains(&row.left.as_str());
+    let others: Vec<String> = tables.contrasts.iter().filter(is_shown).map(|row| difference(tables, row)).collect();
+    let effects = effects.chain(interaction(tables, metric)).chain(others);
     ranking(tables, metric).into_iter().chain(effects).chain(by_slice).chain(time(tables)).chain(break_even(tables, ledger)).collect()
 }
 
@@ -165,16 +168,31 @@ fn break_even(tables: &Tables, ledger: &Ledger) -> Option<String> {
     if !ledger.is_priced() {
         return None;
     }
-    let outcome = ledger.against(tables, VariantKind::Finetuned, VariantKind::Rag, Currency::Money)?;
+    let crossing = ledger.crossing(tables, VariantKind::Finetuned, VariantKind::Rag, Currency::Money)?;
     let spec = &tables.manifest().spec.cost;
     let (currency, horizon) = (&spec.currency, spec.horizon_queries as f64);
     let (rag, tuned) = (format::money(rag.setup), format::money(tuned.setup));
-    let words = pair(VariantKind::Finetuned, VariantKind::Rag, outcome, horizon);
+    let words = pair(VariantKind::Finetuned, VariantKind::Rag, &crossing, horizon);
     Some(format!("Setting up costs {rag} {currency} for rag and {tuned} {currency} for finetuned; {words}."))
 }
 
-/// A break-even in words; one past the number of questions that the spec looks ahead to is called so.
-pub(super) fn pair(left: VariantKind, right: VariantKind, outcome: BreakEven, horizon: f64) -> String {
+/// A break-even in words, with its interval; one past the number of questions that the spec looks ahead to is called so.
+pub(super) fn pair(left: VariantKind, right: VariantKind, crossing: &Crossing, horizon: f64) -> String {
+    let never = |queries: f64| if queries.is_finite() { format::large(queries) } else { "never".to_owned() };
+    let words = outcome(left, right, crossing.outcome, horizon);
+    match crossing.interval {
+        Some((low, high)) if crossing.is_shown => format!("{words} ({} to {})", never(low), never(high)),
+        Some((low, _)) => {
+            format!(
+                "{words} by what was measured: no difference per question was shown, and set-up may be paid off from {} questions on or never",
+                never(low)
+            )
+        }
+        None => words,
+    }
+}
+
+fn outcome(left: VariantKind, right: VariantKind, outcome: BreakEven, horizon: f64) -> String {
     let (left, right) = (left.name(), right.name());
     let questions = |queries: f64| {
         let far = if queries > 10.0 * horizon { "far past" } else { "past" };
@@ -193,13 +211,24 @@ pub(super) fn pair(left: VariantKind, right: VariantKind, outcome: BreakEven, ho
     }
 }
 
+/// What variants have in common.
+fn same_but(tables: &Tables) -> String {
+    let (given, own): (Vec<VariantKind>, Vec<VariantKind>) = tables.variants().into_iter().partition(|variant| variant.is_predicted());
+    let same = "is the same model with the same prompt template, decoding and questions; only retrieval and fine-tuning differ.";
+    if given.is_empty() {
+        return format!("Every variant {same}");
+    }
+    let names: Vec<&str> = given.into_iter().map(VariantKind::name).collect();
+    let others = format!("{} answered the same questions elsewhere and may differ in everything else.", names.join(", "));
+    if own.is_empty() { others } else { format!("Every variant answered here {same} {others}") }
+}
+
 /// How to read the report.
 pub(super) fn reading(tables: &Tables) -> Vec<String> {
     let spec = &tables.manifest().spec;
     let level = spec.measure.confidence * 100.0;
     vec![
-        "Every variant is the same model with the same prompt template, decoding and questions; only retrieval and fine-tuning differ."
-            .to_owned(),
+        same_but(tables),
         format!(
             "Figures in brackets are {level:.0}% intervals from {} resamples of whole clusters of questions.",
             format::count(spec.measure.bootstrap_resamples as f64)
@@ -227,6 +256,9 @@ pub(super) fn notes(tables: &Tables) -> Vec<String> {
     }
     if manifest.spec.dataset.limit > 0 && !mentions(&caveats, "limit") {
         caveats.push(format!("limited run: only {} test questions were drawn", manifest.spec.dataset.limit));
+    }
+    if super::latency::is_noisy(tables) {
+        caveats.extend(super::latency::quiet(tables));
     }
     caveats
 }
@@ -289,7 +321,7 @@ pub(super) fn limits() -> Vec<String> {
         "It judges one model, one corpus and one prompt template. Another model may rank the variants otherwise.",
         "Answers are compared with references by their words. A right answer in other words may count as wrong, and fluency is not judged.",
         "Times are those of one machine without other load; a server that batches many users has others.",
-        "Prices are the ones in the spec. The work of people is in them only as the price of a label.",
+        "Prices are the ones in the spec, and so are the minutes of people's work; nothing is charged for what the spec sets to zero.",
         "A set that is public may have been in the model's pre-training; then the baseline knows more than it should.",
     ]
     .map(str::to_owned)

@@ -46,7 +46,7 @@ pub(super) fn explanation(tables: &Tables) -> Option<Section> {
             .chain(metrics.iter().map(|metric| heading(metric)))
             .chain(["adapter off: answers changed".to_owned()])
             .collect(),
-        rows: tables.variants().iter().map(row).collect(),
+        rows: tables.variants().iter().filter(|variant| !variant.is_predicted()).map(row).collect(),
         place: Place::Page,
     };
     let text = "For some questions, each passage was left out in turn, and an adapter was switched off. An answer counts as explained when it \
@@ -82,7 +82,7 @@ fn ladder(tables: &Tables) -> Option<Grid> {
     Some(Grid {
         caption: "How far questions get, %; – where the variant has no such step".to_owned(),
         header: std::iter::once("variant").chain(names).map(str::to_owned).collect(),
-        rows: tables.variants().iter().map(row).collect(),
+        rows: tables.variants().iter().filter(|variant| !variant.is_predicted()).map(row).collect(),
         place: Place::Page,
     })
 }

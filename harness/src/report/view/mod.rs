@@ -1,9 +1,14 @@
 //! What the report says, before any markup: order, rounding, captions and words are decided here, once.
 
 mod claims;
-mod examples;
+mod decision;
 mod headline;
+mod latency;
+mod ledger;
 mod losses;
+mod questions;
+mod recommendation;
+mod search;
 mod sections;
 
 use serde::Serialize;
@@ -11,18 +16,21 @@ use serde::Serialize;
 use super::format;
 use super::plot::Figure;
 use crate::claim::ClaimCard;
-use crate::cost::Ledger;
+use crate::cost::{Decision, Ledger};
 use crate::spec::DeviceName;
 use crate::store::manifest::Manifest;
 use crate::table::Tables;
 
-pub(super) use examples::Example;
+pub(super) use questions::{Questions, gather};
+pub(super) use recommendation::Recommendation;
 
 /// A whole report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct View {
     pub title: String,
     pub subtitle: String,
+    /// What to do, in one paragraph.
+    pub recommendation: Recommendation,
     /// The results in sentences, most important first.
     pub headline: Vec<String>,
     /// What the run says against itself; stands beside the headline.
@@ -30,7 +38,7 @@ pub(super) struct View {
     /// How to read the rest, in five lines.
     pub reading: Vec<String>,
     pub sections: Vec<Section>,
-    pub examples: Vec<Example>,
+    pub questions: Questions,
     pub caveats: Vec<String>,
     pub limits: Vec<String>,
     pub facts: Vec<(String, String)>,
@@ -45,6 +53,8 @@ pub(super) struct Section {
     pub tables: Vec<Grid>,
     /// File stems.
     pub figures: Vec<FigureRef>,
+    /// Files with the rows behind the numbers.
+    pub rows: &'static [&'static str],
     /// It belongs into the short form too.
     pub is_short: bool,
 }
@@ -111,26 +121,42 @@ fn device(manifest: &Manifest) -> String {
     if device == "cpu" && manifest.spec.model.device == DeviceName::Cpu { String::new() } else { format!(" on {device}") }
 }
 
+/// What a report is made from.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    pub tables: &'a Tables,
+    pub ledger: &'a Ledger,
+    pub decision: Option<&'a Decision>,
+    pub claims: &'a [ClaimCard],
+    pub figures: &'a [Figure],
+}
+
 /// Decides what the report says.
-pub(super) fn build(tables: &Tables, ledger: &Ledger, claims: &[ClaimCard], figures: &[Figure]) -> View {
+pub(super) fn build(sources: &Sources, questions: Questions) -> View {
+    let (tables, ledger) = (sources.tables, sources.ledger);
     let manifest = tables.manifest();
     let dataset = &manifest.dataset;
     View {
         title: format!("RAG, fine-tuning, or both: {}", dataset.name),
         subtitle: format!(
-            "{} test questions, {} documents, {} training labels; a model of {} parameters{}; run “{}”",
+            "{} test questions, {} documents, {} training labels; {}{}; run “{}”",
             format::count(tables.data.samples.len() as f64),
             format::count(dataset.documents as f64),
             format::count(dataset.train as f64),
-            format::quantity(manifest.model.parameters as f64),
+            if manifest.model.is_none() {
+                "no model, only given answers".to_owned()
+            } else {
+                format!("a model of {} parameters", format::quantity(manifest.model.parameters as f64))
+            },
             device(manifest),
             manifest.spec.name,
         ),
+        recommendation: recommendation::of(tables, ledger, sources.decision),
         headline: headline::sentences(tables, ledger),
         notes: headline::notes(tables),
         reading: headline::reading(tables),
-        sections: sections::all(tables, ledger, claims, figures),
-        examples: examples::pick(tables),
+        sections: sections::all(sources),
+        questions,
         caveats: headline::caveats(tables),
         limits: headline::limits(),
         facts: sections::facts(tables),

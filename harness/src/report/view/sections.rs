@@ -1,35 +1,37 @@
 //! The sections of the report, in order.
 
 use super::claims::section_of;
-use super::headline::{in_questions, interval, pair};
-use super::{Entry, FigureRef, Grid, Place, Section, losses};
-use crate::claim::ClaimCard;
-use crate::cost::{Currency, Ledger, TOTAL_FLOPS, TOTAL_MONEY, TOTAL_SECONDS};
+use super::headline::{in_questions, interval};
+use super::{Entry, FigureRef, Grid, Place, Section, Sources, decision, latency, ledger, losses, search};
 use crate::report::format;
-use crate::report::plot::Figure;
 use crate::report::slices::{self, SliceName};
 use crate::report::verdict::{difference_name, verdict_word};
 use crate::spec::VariantKind;
 use crate::stats::Verdict;
-use crate::table::{ALL, ContrastRow, CostPhase, Kind, Metric, QualityRow, Scale, Stage, Tables};
+use crate::table::{ALL, ContrastRow, Kind, Metric, QualityRow, Scale, Tables};
 
-/// All sections that the run has data for.
-pub(super) fn all(tables: &Tables, ledger: &Ledger, claims: &[ClaimCard], figures: &[Figure]) -> Vec<Section> {
+/// All sections that the run has data for: verdicts first, then what they are made of, then what they cost, then how the run went.
+pub(super) fn all(sources: &Sources) -> Vec<Section> {
+    let Sources { tables, ledger, decision, claims, figures } = *sources;
     let sections = [
-        square(tables),
         effects(tables),
-        section_of(claims),
+        square(tables),
         quality(tables),
         losses::losses(tables),
+        latency::tradeoff(figures),
+        ledger::cost(tables, ledger),
+        decision.map(|decision| decision::section_of(tables, decision)),
+        section_of(claims),
         losses::explanation(tables),
         retrieval(tables),
-        latency(tables),
-        cost(tables, ledger),
+        latency::latency(tables),
+        latency::scenarios(tables),
         training(tables),
         noise(tables),
     ];
     let mut sections: Vec<Section> = sections.into_iter().flatten().collect();
     for section in &mut sections {
+        section.rows = row_files(section.id);
         let names = figure_names(section.id);
         let of = figures.iter().filter(|figure| names.contains(&figure.name));
         section.figures =
@@ -40,19 +42,41 @@ pub(super) fn all(tables: &Tables, ledger: &Ledger, claims: &[ClaimCard], figure
 
 fn figure_names(section: &str) -> &'static [&'static str] {
     match section {
-        "square" => &["accuracy"],
+        "square" => &["interaction", "accuracy"],
         "effects" => &["contrasts"],
         "quality" => &["slices"],
         "losses" => &["causes"],
-        "latency" => &["latency", "stages", "tradeoff"],
+        "tradeoff" => &["tradeoff"],
+        "latency" => &["latency", "stages"],
+        "decision" => &["decision"],
         "cost" => &["cost"],
         "training" => &["training"],
         _ => &[],
     }
 }
 
+/// Files with the rows behind a section's numbers, the summed ones first.
+fn row_files(section: &str) -> &'static [&'static str] {
+    match section {
+        "effects" => &["tables/contrasts.csv", "tables/predictions.parquet"],
+        "square" | "quality" => &["tables/quality.csv", "tables/predictions.parquet"],
+        "losses" => &["tables/ladder.csv", "tables/hits.parquet", "tables/predictions.parquet"],
+        "tradeoff" => &["tables/quality.csv", "tables/latency.csv"],
+        "cost" => &["tables/cost.csv"],
+        "decision" => &["tables/decision.csv", "plots/decision.csv"],
+        "claims" => &["tables/claims.csv"],
+        "explanation" => &["audit.jsonl"],
+        "retrieval" => &["tables/quality.csv", "tables/hits.parquet"],
+        "latency" => &["tables/latency.csv", "tables/predictions.parquet"],
+        "scenarios" => &["tables/server.csv", "server.jsonl", "manifest.json"],
+        "training" => &["tables/training.parquet"],
+        "noise" => &["manifest.json"],
+        _ => &[],
+    }
+}
+
 pub(super) fn section(id: &'static str, title: &'static str, is_short: bool, paragraphs: Vec<String>, tables: Vec<Grid>) -> Section {
-    Section { id, title, paragraphs, tables, figures: Vec::new(), is_short }
+    Section { id, title, paragraphs, tables, figures: Vec::new(), rows: &[], is_short }
 }
 
 pub(super) fn cell(row: Option<&QualityRow>) -> Entry {
@@ -87,18 +111,57 @@ fn square(tables: &Tables) -> Option<Section> {
         (VariantKind::Oracle, "base weights with the right passages: what perfect retrieval would give"),
         (VariantKind::Random, "base weights with passages drawn at random: what any passage does"),
     ];
+    let given =
+        tables.variants().into_iter().filter(|variant| variant.is_predicted()).map(|variant| (variant, "another system, by its answers"));
     let rows: Vec<Vec<Entry>> = others
         .into_iter()
         .filter(|(variant, _)| tables.variants().contains(variant))
+        .chain(given)
         .map(|(variant, what)| vec![Entry::new(variant.name()), of(variant), Entry::new(what)])
         .collect();
-    let mut grids = vec![grid];
+    let is_here =
+        |variant: &VariantKind| [VariantKind::Baseline, VariantKind::Rag, VariantKind::Finetuned, VariantKind::Hybrid].contains(variant);
+    let has_square = tables.variants().iter().any(is_here);
+    let mut grids: Vec<Grid> = has_square.then_some(grid).into_iter().collect();
     if !rows.is_empty() {
         let header = vec!["variant".to_owned(), heading(metric), "what it is".to_owned()];
-        grids.push(Grid { caption: "Beside the two factors".to_owned(), header, rows, place: Place::Both });
+        let caption = if has_square { "Beside the two factors" } else { "Scores" };
+        grids.push(Grid { caption: caption.to_owned(), header, rows, place: Place::Both });
     }
-    let text = "Two factors, each on or off: retrieval across, fine-tuning down.".to_owned();
+    let text = if has_square {
+        "Two factors, each on or off: retrieval across, fine-tuning down."
+    } else {
+        "Nothing of the experiment was run here."
+    };
+    let text = text.to_owned();
+    grids.extend(interaction(tables, metric));
     Some(section("square", "The experiment", true, vec![text], grids))
+}
+
+/// Whether the two factors add up, on both scales; nothing unless all four variants were measured.
+fn interaction(tables: &Tables, metric: &Metric) -> Option<Grid> {
+    let points = tables.contrast_of("hybrid-rag", "finetuned-baseline", ALL, &metric.id)?;
+    let row = |scale: &str, row: &ContrastRow, number: &dyn Fn(f64) -> String| {
+        let estimate = &row.difference;
+        let range = format!("({} to {})", number(estimate.ci_low), number(estimate.ci_high));
+        let p = format::p_value(row.p_adjusted);
+        vec![
+            Entry::new(scale),
+            Entry::with(number(estimate.point), range),
+            Entry::new(p.trim_start_matches("p ").trim_start_matches("= ")),
+            Entry::new(verdict_word(row)),
+        ]
+    };
+    let mut rows = vec![row("in points", points, &|value| format::signed(value, metric))];
+    if let Some(odds) = tables.interaction_in_log_odds(ALL, &metric.id) {
+        rows.push(row("in log-odds", odds, &|value| format!("{value:+.2}")));
+    }
+    Some(Grid {
+        caption: "Interaction: what fine-tuning adds on top of retrieval, less what it adds alone".to_owned(),
+        header: ["scale", "interaction", "p, adjusted", "verdict"].map(str::to_owned).to_vec(),
+        rows,
+        place: Place::Page,
+    })
 }
 
 /// Paired differences: a line per slice that is not of a wide name, a column per difference.
@@ -248,140 +311,7 @@ fn retrieval(tables: &Tables) -> Option<Section> {
         rows: with_passages.iter().map(row).collect(),
         place: Place::Page,
     };
-    let mut paragraphs = vec![
-        "ANN recall is the share of passages from the index that exact search over the same vectors has too: what the index itself loses."
-            .to_owned(),
-    ];
-    if let Some(index) = &tables.manifest().index {
-        paragraphs.push(format!(
-            "The index holds {} passages as vectors of {} numbers in {}; {} of them cannot be reached by any search.",
-            format::count(index.chunks as f64),
-            index.dimension,
-            format::bytes(index.bytes as f64),
-            index.unreachable
-        ));
-    }
-    Some(section("retrieval", "Retrieval", false, paragraphs, vec![grid]))
-}
-
-/// Times end to end, to the first token, and per stage.
-fn latency(tables: &Tables) -> Option<Section> {
-    let row = |variant: VariantKind| {
-        let e2e = tables.latency_of(variant, Stage::E2e)?;
-        let tail = |value: Option<f64>| value.map_or_else(|| Entry::new("too few"), |value| Entry::new(format::significant(value, 3)));
-        let median = |stage| {
-            tables.latency_of(variant, stage).map_or_else(Entry::missing, |row| {
-                let ms = |value| format::significant(value, 3);
-                Entry::with(ms(row.p50.point), format!("({} to {})", ms(row.p50.ci_low), ms(row.p50.ci_high)))
-            })
-        };
-        let n = Entry::new(e2e.n_questions.to_string());
-        let name = Entry::new(variant.name());
-        Some(vec![name, n, median(Stage::E2e), tail(e2e.p90), tail(e2e.p95), tail(e2e.p99), median(Stage::Ttft)])
-    };
-    let rows: Vec<Vec<Entry>> = tables.variants().into_iter().filter_map(row).collect();
-    if rows.is_empty() {
-        let text = "Not measured: the run has no latency pass.".to_owned();
-        return Some(section("latency", "Time per query", true, vec![text], vec![]));
-    }
-    let header = ["variant", "n", "p50 ms", "p90", "p95", "p99", "first token, p50 ms"].map(str::to_owned).to_vec();
-    let grid = Grid { caption: "Question to last token, one query at a time".to_owned(), header, rows, place: Place::Both };
-    let text =
-        "A percentile is given only where there are enough questions to see beyond it: 29 for p90, 59 for p95, 299 for p99.".to_owned();
-    Some(section("latency", "Time per query", true, vec![text], vec![grid, stage_grid(tables)]))
-}
-
-fn stage_grid(tables: &Tables) -> Grid {
-    let timed = tables.variants().into_iter().filter(|variant| tables.latency_of(*variant, Stage::E2e).is_some());
-    let row = |variant: VariantKind| {
-        let cell = |stage| {
-            tables.latency_of(variant, stage).map_or_else(|| Entry::new("–"), |row| Entry::new(format::significant(row.mean.point, 3)))
-        };
-        std::iter::once(Entry::new(variant.name())).chain(Stage::PARTS.map(cell)).collect()
-    };
-    let header = std::iter::once("variant").chain(Stage::PARTS.map(Stage::name)).map(str::to_owned).collect();
-    let caption = "Mean per stage, ms; – where the variant has no such stage".to_owned();
-    Grid { caption, header, rows: timed.map(row).collect(), place: Place::Page }
-}
-
-/// The ledger in short, totals, and break-evens.
-fn cost(tables: &Tables, ledger: &Ledger) -> Option<Section> {
-    let spec = &tables.manifest().spec.cost;
-    let money = |value: Option<f64>| value.map_or_else(Entry::missing, |value| Entry::new(format::money(value)));
-    let number = |value: Option<f64>| value.map_or_else(Entry::missing, |value| Entry::new(format::quantity(value)));
-    let time = |value: Option<f64>| value.map_or_else(Entry::missing, |value| Entry::new(format::duration(value)));
-    let or_none = |entry: Entry, variant: VariantKind| {
-        if ledger.value(variant, CostPhase::Update, TOTAL_MONEY).is_none() { Entry::new("none possible") } else { entry }
-    };
-    let (size, together) = format::priced_together(ledger.query_money());
-    let row = |variant: VariantKind| {
-        let value = |phase, quantity: &str| ledger.value(variant, phase, quantity);
-        let per_correct = ledger.per_correct(tables, variant, spec.horizon_queries).filter(|cost| cost.point.is_finite()).map_or_else(
-            Entry::missing,
-            |cost| {
-                let [point, low, high] = [cost.point, cost.ci_low, cost.ci_high].map(|cost| format::money(cost * size));
-                Entry::with(point, format!("({low} to {high})"))
-            },
-        );
-        vec![
-            Entry::new(variant.name()),
-            money(value(CostPhase::Setup, TOTAL_MONEY)),
-            time(value(CostPhase::Setup, TOTAL_SECONDS)),
-            number(value(CostPhase::Setup, TOTAL_FLOPS)),
-            number(value(CostPhase::Query, "prompt_tokens")),
-            number(value(CostPhase::Query, TOTAL_FLOPS)),
-            money(value(CostPhase::Query, TOTAL_MONEY).map(|value| value * size)),
-            per_correct,
-            or_none(time(value(CostPhase::Update, TOTAL_SECONDS)), variant),
-        ]
-    };
-    let currency = &spec.currency;
-    let header = vec![
-        "variant".to_owned(),
-        format!("set-up, {currency}"),
-        "set-up, time".to_owned(),
-        "set-up, FLOPs".to_owned(),
-        "prompt tokens per query".to_owned(),
-        "FLOPs per query".to_owned(),
-        format!("{together} queries, {currency}"),
-        format!("{together} right answers, {currency}"),
-        "one document changed".to_owned(),
-    ];
-    let horizon = format::large(spec.horizon_queries as f64);
-    let grid = Grid {
-        caption: format!("Right answers: set-up spread over {horizon} questions"),
-        header,
-        rows: tables.variants().into_iter().map(row).collect(),
-        place: Place::Both,
-    };
-    let prices = format!(
-        "Prices of {}: {} {currency} per machine hour, {} per label, {} per GiB and month. A changed document costs retrieval its share of the \
-         index build and fine-tuning a whole new training, labels for the new fact not counted.",
-        spec.prices_as_of, spec.machine_hour, spec.label, spec.storage_gib_month
-    );
-    Some(section("cost", "Cost and break-even", true, vec![prices], vec![grid, break_even_grid(tables, ledger)]))
-}
-
-fn break_even_grid(tables: &Tables, ledger: &Ledger) -> Grid {
-    let horizon = tables.manifest().spec.cost.horizon_queries as f64;
-    let of = |left, right, currency| Some(pair(left, right, ledger.against(tables, left, right, currency)?, horizon));
-    let variants: Vec<VariantKind> =
-        [VariantKind::Baseline, VariantKind::Rag, VariantKind::Finetuned, VariantKind::Hybrid, VariantKind::HybridRaft]
-            .into_iter()
-            .filter(|variant| tables.variants().contains(variant))
-            .collect();
-    let mut rows = Vec::new();
-    for (index, right) in variants.iter().enumerate() {
-        for left in &variants[index + 1..] {
-            let money = if ledger.is_priced() { of(*left, *right, Currency::Money) } else { None };
-            let flops = of(*left, *right, Currency::Flops);
-            let entry = |text: Option<String>| text.map_or_else(Entry::missing, Entry::new);
-            rows.push(vec![Entry::new(format!("{} against {}", left.name(), right.name())), entry(money), entry(flops)]);
-        }
-    }
-    let caption = "Break-even of every pair; in money, two variants count as equally fast where the intervals of their mean times overlap";
-    let header = ["pair", "in money", "in operations"].map(str::to_owned).to_vec();
-    Grid { caption: caption.to_owned(), header, rows, place: Place::Page }
+    Some(section("retrieval", "Retrieval", false, search::paragraphs(tables.manifest()), vec![grid]))
 }
 
 /// What was trained.
@@ -471,13 +401,17 @@ pub(super) fn facts(tables: &Tables) -> Vec<(String, String)> {
         ("dataset", format!("{} {}, {}, {}", dataset.name, dataset.version, dataset.licence, dataset.source)),
         (
             "model",
-            format!(
-                "{}, {}, {} parameters, window of {} tokens",
-                model.path,
-                model.architecture,
-                format::count(model.parameters as f64),
-                model.context_length
-            ),
+            if model.is_none() {
+                "none: all answers were given".to_owned()
+            } else {
+                format!(
+                    "{}, {}, {} parameters, window of {} tokens",
+                    model.path,
+                    model.architecture,
+                    format::count(model.parameters as f64),
+                    model.context_length
+                )
+            },
         ),
         (
             "machine",
@@ -492,17 +426,7 @@ pub(super) fn facts(tables: &Tables) -> Vec<(String, String)> {
         ),
         ("device", manifest.machine.device.clone()),
         ("seeds", spec.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
-        (
-            "retrieval",
-            format!(
-                "{} passages per question, embedder {}, HNSW m {}, ef_construction {}, ef_search {}",
-                spec.retrieval.top_k,
-                spec.retrieval.embedder.display(),
-                spec.retrieval.hnsw.m,
-                spec.retrieval.hnsw.ef_construction,
-                spec.retrieval.hnsw.ef_search
-            ),
-        ),
+        ("retrieval", search::settings(&spec.retrieval)),
         ("decoding", format!("temperature {}, at most {} new tokens", spec.generation.temperature, spec.generation.max_new_tokens)),
     ];
     for phase in &manifest.phases {

@@ -1,7 +1,4 @@
-//! BERT-class sentence encoders from sentence-transformers folders.
-//!
-//! Texts are packed into groups that run in parallel, one thread each. The way they are packed, the order and the number of threads do not
-//! change a bit of a vector (see [`super::encoder`]).
+//! Sentence encoders of BERT and RoBERTa class from sentence-transformers folders.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,15 +11,12 @@ use tokenizers::{Tokenizer, TruncationParams};
 use super::super::error::first_line;
 use super::super::vector::normalise;
 use super::super::{Embedder, Embedding, RetrievalError};
-use super::encoder::Encoder;
+use super::batch;
+use super::encoder::{Encoder, Row, first_position, is_roberta};
 use super::folder::{self, TensorInfo};
 use super::pooling::SentenceSettings;
 use super::weights::{Weights, norm_names, prefix_of};
 use super::{parse_tokenizer, tokenizer_error};
-use crate::kernel::{Team, with_team};
-
-/// Tokens of a group: enough rows for the matrix kernels, few enough that their states stay near the processor.
-const GROUP_TOKENS: usize = 512;
 
 /// A loaded BERT-class sentence encoder.
 pub struct BertEmbedder {
@@ -40,12 +34,12 @@ impl BertEmbedder {
     /// [`RetrievalError::Embedder`] when a file is missing, unusable, or does not fit the others.
     pub fn load(path: &Path) -> Result<Self, RetrievalError> {
         check(path)?;
-        let (config, settings) = read_settings(path)?;
+        let (config, settings) = (read_config(path)?, SentenceSettings::read(path)?);
         let tokenizer_bytes = folder::read(path, "tokenizer.json")?;
         let weights = folder::read(path, "model.safetensors")?;
         let hash = hash_of(&weights, &tokenizer_bytes, &config, &settings);
         let encoder = Encoder::load(&Weights::open(path, &weights)?, &config)?;
-        let tokenizer = bounded_tokenizer(&tokenizer_bytes, path, max_tokens(&config, &settings))?;
+        let tokenizer = bounded_tokenizer(&tokenizer_bytes, path, max_tokens(&config, settings.max_tokens))?;
         Ok(Self { encoder, tokenizer, config, settings, hash })
     }
 
@@ -70,59 +64,14 @@ impl BertEmbedder {
 
     /// One pooled vector, not normalised, per row of ids; zeros for an empty row.
     pub(super) fn pool_rows(&self, rows: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, RetrievalError> {
-        let vocabulary = self.config.vocab_size;
-        if let Some(&token) = rows.iter().flatten().find(|&&token| token as usize >= vocabulary) {
-            return Err(RetrievalError::Token { token, vocabulary });
-        }
-        let threads = rayon::current_num_threads();
-        let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
-        // A few texts are spread over all threads.
-        let groups = group(&lengths, GROUP_TOKENS.min(lengths.iter().sum::<usize>().div_ceil(threads)));
-        let pooled: Vec<Vec<Vec<f32>>> = if groups.len() < threads {
-            with_team(threads, |team| groups.iter().map(|group| self.pool_group(rows, group, team)).collect())
-        } else {
-            groups.par_iter().with_max_len(1).map(|group| self.pool_group(rows, group, &Team::solo())).collect()
-        };
-        let mut vectors = vec![vec![0.0; self.config.hidden_size]; rows.len()];
-        for (index, vector) in groups.into_iter().flatten().zip(pooled.into_iter().flatten()) {
-            vectors[index] = vector;
-        }
-        Ok(vectors)
+        let rows: Vec<Row> = rows.iter().map(Row::from).collect();
+        let pooled = batch::read_states(&self.encoder, &rows, &|states: &[f32]| self.pool(states))?;
+        Ok(pooled.into_iter().map(|vector| vector.unwrap_or_else(|| vec![0.0; self.config.hidden_size])).collect())
     }
 
-    /// Pooled vectors of the rows that a group names.
-    fn pool_group(&self, rows: &[Vec<u32>], group: &[usize], team: &Team) -> Vec<Vec<f32>> {
-        let texts: Vec<&[u32]> = group.iter().map(|&index| rows[index].as_slice()).collect();
-        let dimension = self.config.hidden_size;
-        self.encoder.with_states(&texts, team, |mut states| {
-            let pool = |text: &&[u32]| {
-                let (own, others) = states.split_at(text.len() * dimension);
-                states = others;
-                self.settings.pooling.pool(own, dimension)
-            };
-            texts.iter().map(pool).collect()
-        })
+    fn pool(&self, states: &[f32]) -> Vec<f32> {
+        self.settings.pooling.pool(states, self.config.hidden_size)
     }
-}
-
-/// Cuts rows into groups of at most `most` tokens; a longer row is a group of its own. Longest first, so that what is left at the end, while
-/// other threads have nothing more to do, is small. Empty rows are in no group.
-fn group(lengths: &[usize], most: usize) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..lengths.len()).filter(|&row| lengths[row] > 0).collect();
-    order.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    let mut room = 0;
-    for row in order {
-        match groups.last_mut() {
-            Some(group) if lengths[row] <= room => group.push(row),
-            _ => {
-                groups.push(vec![row]);
-                room = most.max(lengths[row]);
-            }
-        }
-        room -= lengths[row];
-    }
-    groups
 }
 
 impl Embedder for BertEmbedder {
@@ -136,18 +85,22 @@ impl Embedder for BertEmbedder {
         Ok(rows.iter().zip(vectors).map(|(row, vector)| Embedding { vector: unit(vector), tokens: row.len() }).collect())
     }
 
-    /// Matrix products of all layers, two operations per multiply-add: projections and feed-forward, linear in the tokens, and attention,
-    /// quadratic in them.
     fn flops(&self, tokens: usize) -> f64 {
-        let (tokens, hidden, inner) = (tokens as f64, self.config.hidden_size as f64, self.config.intermediate_size as f64);
-        let linear = 2.0 * tokens * (4.0 * hidden * hidden + 2.0 * hidden * inner);
-        let attention = 4.0 * tokens * tokens * hidden;
-        self.config.num_hidden_layers as f64 * (linear + attention)
+        encoder_flops(&self.config, tokens)
     }
 
     fn hash(&self) -> &str {
         &self.hash
     }
+}
+
+/// Matrix products of all layers, two operations per multiply-add: projections and feed-forward, linear in the tokens, and attention,
+/// quadratic in them.
+pub(super) fn encoder_flops(config: &Config, tokens: usize) -> f64 {
+    let (tokens, hidden, inner) = (tokens as f64, config.hidden_size as f64, config.intermediate_size as f64);
+    let linear = 2.0 * tokens * (4.0 * hidden * hidden + 2.0 * hidden * inner);
+    let attention = 4.0 * tokens * tokens * hidden;
+    config.num_hidden_layers as f64 * (linear + attention)
 }
 
 fn unit(mut vector: Vec<f32>) -> Vec<f32> {
@@ -158,13 +111,18 @@ fn unit(mut vector: Vec<f32>) -> Vec<f32> {
 /// Checks files, settings and the shapes in the head of the weight file.
 pub fn check(path: &Path) -> Result<(), RetrievalError> {
     folder::read(path, "tokenizer.json").and_then(|bytes| parse_tokenizer(&bytes, path))?;
-    let (config, _) = read_settings(path)?;
-    let header = folder::read_tensor_header(path)?;
+    let config = read_config(path)?;
+    SentenceSettings::read(path)?;
+    check_encoder(path, &folder::read_tensor_header(path)?, &config)
+}
+
+/// Checks the shapes of an encoder's weights.
+pub(super) fn check_encoder(path: &Path, header: &BTreeMap<String, TensorInfo>, config: &Config) -> Result<(), RetrievalError> {
     let prefix = prefix_of(|name| header.contains_key(name));
-    for (name, shape) in expected_shapes(&config, |name| header.contains_key(&format!("{prefix}{name}"))) {
-        folder::expect_shape(path, &header, &format!("{prefix}{name}"), &shape)?;
+    for (name, shape) in expected_shapes(config, |name| header.contains_key(&format!("{prefix}{name}"))) {
+        folder::expect_shape(path, header, &format!("{prefix}{name}"), &shape)?;
     }
-    refuse_more_layers(path, &header, prefix, config.num_hidden_layers)
+    refuse_more_layers(path, header, prefix, config.num_hidden_layers)
 }
 
 /// All tensors that are read, with their shapes.
@@ -201,11 +159,12 @@ fn refuse_more_layers(path: &Path, header: &BTreeMap<String, TensorInfo>, prefix
     Ok(())
 }
 
-/// `config.json` with the defaults of the architecture where a key is absent, and what surrounds the transformer.
-fn read_settings(path: &Path) -> Result<(Config, SentenceSettings), RetrievalError> {
+/// `config.json` with the defaults of the architecture where a key is absent.
+pub(super) fn read_config(path: &Path) -> Result<Config, RetrievalError> {
     let mut value: Value = folder::read_json(path, "config.json")?;
+    let padding = u32::from(is_roberta(value["model_type"].as_str()));
     let defaults = json!({
-        "hidden_act": "gelu", "hidden_dropout_prob": 0.0, "initializer_range": 0.02, "layer_norm_eps": 1e-12, "pad_token_id": 0,
+        "hidden_act": "gelu", "hidden_dropout_prob": 0.0, "initializer_range": 0.02, "layer_norm_eps": 1e-12, "pad_token_id": padding,
         "type_vocab_size": 2, "max_position_embeddings": 512, "position_embedding_type": "absolute", "use_cache": false
     });
     for (key, default) in defaults.as_object().into_iter().flatten() {
@@ -222,14 +181,16 @@ fn read_settings(path: &Path) -> Result<(Config, SentenceSettings), RetrievalErr
         let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
         return Err(folder::problem(path, format!("`config.json`: {hidden} hidden units cannot be split into {heads} heads")));
     }
-    Ok((config, SentenceSettings::read(path)?))
+    Ok(config)
 }
 
-fn max_tokens(config: &Config, settings: &SentenceSettings) -> usize {
-    settings.max_tokens.unwrap_or(usize::MAX).min(config.max_position_embeddings)
+/// Tokens of the longest input: as the folder says (`asked`), and no more than there are positions.
+pub(super) fn max_tokens(config: &Config, asked: Option<usize>) -> usize {
+    asked.unwrap_or(usize::MAX).min(config.max_position_embeddings.saturating_sub(first_position(config)))
 }
 
-fn bounded_tokenizer(bytes: &[u8], path: &Path, max_length: usize) -> Result<Tokenizer, RetrievalError> {
+/// A tokenizer that cuts its input: the longer text of a pair first.
+pub(super) fn bounded_tokenizer(bytes: &[u8], path: &Path, max_length: usize) -> Result<Tokenizer, RetrievalError> {
     let mut tokenizer = parse_tokenizer(bytes, path)?;
     let bound = TruncationParams { max_length, ..TruncationParams::default() };
     tokenizer.with_truncation(Some(bound)).map_err(tokenizer_error)?;
@@ -249,7 +210,9 @@ mod tests {
     use std::path::PathBuf;
 
     use super::super::super::vector::dot;
+    use super::batch::{group, read_group};
     use super::*;
+    use crate::kernel::Team;
 
     fn fixture() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/embedder")
@@ -308,7 +271,10 @@ mod tests {
         assert_eq!(together[2..3], embedder.embed(&[""]).unwrap());
 
         let rows = rows();
-        let alone: Vec<Vec<f32>> = (0..rows.len()).map(|row| embedder.pool_group(&rows, &[row], &Team::solo()).remove(0)).collect();
+        let borrowed: Vec<Row> = rows.iter().map(Row::from).collect();
+        let pool_group =
+            |group: &[usize]| read_group(&embedder.encoder, &borrowed, group, &Team::solo(), &|states: &[f32]| embedder.pool(states));
+        let alone: Vec<Vec<f32>> = (0..rows.len()).map(|row| pool_group(&[row]).remove(0)).collect();
         for threads in [1, 2, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
@@ -321,7 +287,7 @@ mod tests {
         let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
         for most in [1, 50, 97, 100_000] {
             for group in group(&lengths, most) {
-                for (index, vector) in group.iter().zip(embedder.pool_group(&rows, &group, &Team::solo())) {
+                for (index, vector) in group.iter().zip(pool_group(&group)) {
                     assert_eq!(vector, alone[*index], "groups of {most}");
                 }
             }

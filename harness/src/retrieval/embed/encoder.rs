@@ -52,10 +52,35 @@ pub(super) struct Encoder {
     activation: HiddenAct,
     /// `[V, hidden]`.
     words: Vec<f32>,
-    /// `[positions, hidden]`, the first token type's row added to each: there is no second text.
-    positions: Vec<f32>,
+    /// `[positions, hidden]` for the first text and for the second text of a pair, the row of its token type added to each.
+    positions: Vec<Vec<f32>>,
     embedding_norm: Norm,
     layers: Vec<Layer>,
+}
+
+/// A text, or a pair of texts, as token ids.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row<'a> {
+    /// Special tokens included.
+    pub ids: &'a [u32],
+    /// Index from which on the ids belong to the second text of a pair.
+    pub second: usize,
+}
+
+impl<'a> From<&'a Vec<u32>> for Row<'a> {
+    fn from(ids: &'a Vec<u32>) -> Self {
+        Self { ids, second: ids.len() }
+    }
+}
+
+/// The first row of the position table that a text uses: RoBERTa counts its positions from the one after the padding's.
+pub(super) fn first_position(config: &Config) -> usize {
+    if is_roberta(config.model_type.as_deref()) { config.pad_token_id + 1 } else { 0 }
+}
+
+/// The model types with BERT's encoder, and RoBERTa's way of counting positions and of naming its head.
+pub(super) fn is_roberta(model_type: Option<&str>) -> bool {
+    matches!(model_type, Some("roberta" | "xlm-roberta" | "camembert"))
 }
 
 /// Buffers of a pass, kept by a thread from one to the next.
@@ -87,11 +112,12 @@ impl Encoder {
     pub(super) fn load(weights: &Weights, config: &Config) -> Result<Self, RetrievalError> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let table = |name: &str, rows: usize| weights.take(&format!("embeddings.{name}.weight"), &[rows, hidden]);
-        let mut positions = table("position_embeddings", config.max_position_embeddings)?;
+        let positions = table("position_embeddings", config.max_position_embeddings)?;
+        let positions = &positions[first_position(config).min(config.max_position_embeddings) * hidden..];
         let types = table("token_type_embeddings", config.type_vocab_size)?;
-        for row in positions.chunks_exact_mut(hidden) {
-            row.iter_mut().zip(&types).for_each(|(position, first)| *position += first);
-        }
+        let of_type = |kind: &[f32]| -> Vec<f32> {
+            positions.chunks_exact(hidden).flat_map(|row| row.iter().zip(kind).map(|(position, kind)| position + kind)).collect()
+        };
         Ok(Self {
             hidden,
             inner,
@@ -99,17 +125,27 @@ impl Encoder {
             eps: config.layer_norm_eps as f32,
             activation: config.hidden_act,
             words: table("word_embeddings", config.vocab_size)?,
-            positions,
+            positions: types.chunks_exact(hidden).take(2).map(of_type).collect(),
             embedding_norm: Norm::load(weights, "embeddings.LayerNorm", hidden)?,
             layers: (0..config.num_hidden_layers).map(|index| Layer::load(weights, index, hidden, inner)).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Components of a state.
+    pub(super) fn hidden(&self) -> usize {
+        self.hidden
+    }
+
+    /// Tokens that have a vector.
+    pub(super) fn vocabulary(&self) -> usize {
+        self.words.len() / self.hidden
     }
 
     /// Gives `read` the last layer's states of the texts' tokens, `[M, hidden]`, text after text. The team shares every step.
     ///
     /// # Panics
     /// When a token or a position has no embedding.
-    pub(super) fn with_states<R>(&self, texts: &[&[u32]], team: &Team, read: impl FnOnce(&[f32]) -> R) -> R {
+    pub(super) fn with_states<R>(&self, texts: &[Row], team: &Team, read: impl FnOnce(&[f32]) -> R) -> R {
         let mut work = WORKSPACE.take();
         self.embed(texts, &mut work.x);
         for layer in &self.layers {
@@ -121,19 +157,17 @@ impl Encoder {
         result
     }
 
-    fn embed(&self, texts: &[&[u32]], x: &mut Vec<f32>) {
+    fn embed(&self, texts: &[Row], x: &mut Vec<f32>) {
         x.clear();
+        let last = self.positions.len() - 1;
         for text in texts {
-            for (token, position) in text.iter().zip(self.positions.chunks_exact(self.hidden)) {
+            for (index, token) in text.ids.iter().enumerate() {
+                let kind = usize::from(index >= text.second).min(last);
+                let position = &self.positions[kind][index * self.hidden..][..self.hidden];
                 let word = &self.words[*token as usize * self.hidden..][..self.hidden];
                 x.extend(word.iter().zip(position).map(|(word, position)| word + position));
             }
         }
-        assert_eq!(
-            x.len(),
-            texts.iter().map(|text| text.len()).sum::<usize>() * self.hidden,
-            "texts are no longer than there are positions"
-        );
         let norm = self.embedding_norm.kernel(self.eps);
         vectorized(
             #[inline(always)]
@@ -141,17 +175,18 @@ impl Encoder {
         );
     }
 
-    fn attention(&self, layer: &Layer, texts: &[&[u32]], work: &mut Workspace, team: &Team) {
+    fn attention(&self, layer: &Layer, texts: &[Row], work: &mut Workspace, team: &Team) {
         let rows = work.x.len() / self.hidden;
         let qkv = sized(&mut work.qkv, rows * 3 * self.hidden);
         layer.qkv.weight.multiply(&work.x, qkv, false, team, PARALLEL_FROM_CACHE);
         let mixed = sized(&mut work.mixed, rows * self.hidden);
         let mut first = 0;
         for text in texts {
-            let qkv = &qkv[first * 3 * self.hidden..][..text.len() * 3 * self.hidden];
-            let mixed = &mut mixed[first * self.hidden..][..text.len() * self.hidden];
+            let length = text.ids.len();
+            let qkv = &qkv[first * 3 * self.hidden..][..length * 3 * self.hidden];
+            let mixed = &mut mixed[first * self.hidden..][..length * self.hidden];
             attention::attend(self.heads, qkv, &layer.qkv.bias, mixed, &mut work.attention, team);
-            first += text.len();
+            first += length;
         }
         let branch = sized(&mut work.branch, rows * self.hidden);
         layer.output.weight.multiply(mixed, branch, false, team, PARALLEL_FROM_CACHE);

@@ -1,12 +1,16 @@
-//! Texts into vectors: sentence-transformers folders of BERT class, Model2Vec folders, and the built-in static vectors.
+//! Texts into vectors: sentence-transformers folders of BERT and RoBERTa class, Model2Vec folders, and the built-in static vectors. And pairs of
+//! texts into scores: cross-encoders of the same classes.
 
 mod attention;
+mod batch;
 mod bert;
+mod cross_encoder;
 mod distill;
 mod encoder;
 mod folder;
 mod pca;
 mod pooling;
+mod sides;
 mod static_vectors;
 mod weights;
 
@@ -16,7 +20,9 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 pub use bert::BertEmbedder;
+pub use cross_encoder::{CrossEncoder, PairScore, check_reranker};
 pub use distill::{DistillConfig, Distilled, distill};
+pub use sides::{RetrievalEmbedder, prefixes};
 pub use static_vectors::{StaticEmbedder, builtin};
 
 use super::error::first_line;
@@ -67,8 +73,12 @@ fn form_of(path: &Path) -> Result<Form, RetrievalError> {
     let config: Value = folder::read_json(path, "config.json")?;
     match config["model_type"].as_str() {
         Some("bert") => Ok(Form::Bert),
+        kind if encoder::is_roberta(kind) => Ok(Form::Bert),
         Some("model2vec") => Ok(Form::Static),
-        Some(other) => Err(folder::problem(path, format!("model type `{other}` is not supported, expected `bert` or `model2vec`"))),
+        Some(other) => Err(folder::problem(
+            path,
+            format!("model type `{other}` is not supported, expected `bert`, `roberta`, `xlm-roberta` or `model2vec`"),
+        )),
         None => Err(folder::problem(path, "`config.json` has no `model_type`")),
     }
 }

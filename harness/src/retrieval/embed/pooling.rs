@@ -85,7 +85,8 @@ impl SentenceSettings {
                 other => return Err(folder::problem(path, format!("module `{other}` at `{}` is not supported", module.path))),
             }
         }
-        refuse_default_prompt(path)?;
+        let has_unit_length = modules.iter().any(|module| module.kind.ends_with("Normalize"));
+        refuse_other_similarity(path, has_unit_length)?;
         let config: SentenceConfig = folder::read_json_if_there(path, "sentence_bert_config.json")?.unwrap_or_default();
         let max_tokens = config.max_seq_length.or(tokenizer_length(path)?);
         Ok(Self { pooling, max_tokens, lower_case: config.do_lower_case })
@@ -101,7 +102,8 @@ fn read_pooling(path: &Path, module: &str) -> Result<Pooling, RetrievalError> {
         flags.filter(|(_, on)| **on == Value::Bool(true)).filter_map(|(key, _)| key.strip_prefix("pooling_mode_")).collect();
     modes.extend(config["pooling_mode"].as_str());
     match modes[..] {
-        ["mean" | "mean_tokens"] => Ok(Pooling::Mean),
+        // Of one direction: every vector is scaled to unit length.
+        ["mean" | "mean_tokens" | "mean_sqrt_len_tokens"] => Ok(Pooling::Mean),
         ["cls" | "cls_token"] => Ok(Pooling::Cls),
         ["max" | "max_tokens"] => Ok(Pooling::Max),
         _ => Err(folder::problem(path, format!("`{name}` pools by {modes:?}, expected one of mean, cls, max"))),
@@ -109,16 +111,45 @@ fn read_pooling(path: &Path, module: &str) -> Result<Pooling, RetrievalError> {
 }
 
 /// The tokenizer's own bound, unless it is the placeholder for "none".
-fn tokenizer_length(path: &Path) -> Result<Option<usize>, RetrievalError> {
+pub fn tokenizer_length(path: &Path) -> Result<Option<usize>, RetrievalError> {
     let config: Option<Value> = folder::read_json_if_there(path, "tokenizer_config.json")?;
     Ok(config.and_then(|config| config["model_max_length"].as_u64()).filter(|&length| length < 1_000_000).map(|length| length as usize))
 }
 
-/// A prompt that would be put before every text in silence is not applied here, so the folder is refused rather than embedded otherwise.
-fn refuse_default_prompt(path: &Path) -> Result<(), RetrievalError> {
+/// Passages are ranked by cosine here, which is the inner product where the folder itself scales vectors to unit length.
+fn refuse_other_similarity(path: &Path, has_unit_length: bool) -> Result<(), RetrievalError> {
     let config: Value = folder::read_json_if_there(path, "config_sentence_transformers.json")?.unwrap_or_default();
-    let prompt = config["default_prompt_name"].as_str().and_then(|name| config["prompts"][name].as_str()).unwrap_or_default();
-    if prompt.is_empty() { Ok(()) } else { Err(folder::problem(path, format!("default prompt `{prompt}` is not supported"))) }
+    match config["similarity_fn_name"].as_str() {
+        Some(other) if other != "cosine" && !has_unit_length => Err(folder::problem(
+            path,
+            format!("is made to be ranked by `{other}` of vectors that are not of unit length, and cosine is what is computed"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What `config_sentence_transformers.json` puts before questions and before passages: its prompt of that name, or its default prompt.
+///
+/// # Errors
+/// [`RetrievalError::Embedder`] for an unreadable file, or a prompt that is to be left out of the pooling.
+pub fn prompts(path: &Path) -> Result<[String; 2], RetrievalError> {
+    let config: Value = folder::read_json_if_there(path, "config_sentence_transformers.json")?.unwrap_or_default();
+    let prompt = |name: &str| config["prompts"][name].as_str().filter(|text| !text.is_empty());
+    let default = config["default_prompt_name"].as_str().and_then(prompt);
+    let first = |names: &[&str]| names.iter().copied().find_map(prompt).or(default).unwrap_or_default().to_owned();
+    Ok([first(&["query"]), first(&["document", "passage", "corpus"])])
+}
+
+/// Refuses folders that leave a prompt's tokens out of the pooling, which is not computed here.
+pub fn refuse_unpooled_prompt(path: &Path) -> Result<(), RetrievalError> {
+    let modules: Vec<Module> = folder::read_json_if_there(path, "modules.json")?.unwrap_or_default();
+    for module in modules.iter().filter(|module| module.kind.ends_with("Pooling")) {
+        let config: Value = folder::read_json(path, &format!("{}/config.json", module.path))?;
+        if config["include_prompt"] == Value::Bool(false) {
+            return Err(folder::problem(path, "leaves the prompt out of the pooling, which is not supported: set the prefixes to \"\""));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -152,16 +183,44 @@ mod tests {
     }
 
     #[test]
-    fn a_module_or_a_prompt_that_is_not_computed_is_refused() {
+    fn a_module_or_a_similarity_that_is_not_computed_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write("modules.json", r#"[{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]"#);
         assert!(SentenceSettings::read(folder.path()).unwrap_err().to_string().contains("module `Dense`"));
         write("modules.json", "[]");
-        write("config_sentence_transformers.json", r#"{"prompts": {"q": "query: "}, "default_prompt_name": "q"}"#);
-        assert!(SentenceSettings::read(folder.path()).unwrap_err().to_string().contains("`query: `"));
-        write("config_sentence_transformers.json", r#"{"prompts": {"q": "query: "}, "default_prompt_name": null}"#);
+        write("config_sentence_transformers.json", r#"{"similarity_fn_name": "dot"}"#);
+        assert!(SentenceSettings::read(folder.path()).unwrap_err().to_string().contains("ranked by `dot`"));
+        write("modules.json", r#"[{"path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}]"#);
         let settings = SentenceSettings::read(folder.path()).unwrap();
         assert_eq!(settings, SentenceSettings { pooling: Pooling::Mean, max_tokens: None, lower_case: false });
+    }
+
+    #[track_caller]
+    fn check_prompts(config: &str, expected: [&str; 2]) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config_sentence_transformers.json"), config).unwrap();
+        assert_eq!(prompts(folder.path()).unwrap(), expected, "{config}");
+    }
+
+    #[test]
+    fn prompts_go_before_questions_and_passages_as_the_folder_names_them() {
+        check_prompts("{}", ["", ""]);
+        check_prompts(r#"{"prompts": {"query": "q: ", "passage": "p: "}}"#, ["q: ", "p: "]);
+        check_prompts(r#"{"prompts": {"query": "q: ", "document": "d: ", "passage": "p: "}}"#, ["q: ", "d: "]);
+        check_prompts(r#"{"prompts": {"query": "q: ", "document": ""}, "default_prompt_name": null}"#, ["q: ", ""]);
+        check_prompts(r#"{"prompts": {"any": "x: ", "query": ""}, "default_prompt_name": "any"}"#, ["x: ", "x: "]);
+        assert_eq!(prompts(tempfile::tempdir().unwrap().path()).unwrap(), ["", ""]);
+    }
+
+    #[test]
+    fn a_prompt_that_is_not_pooled_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        refuse_unpooled_prompt(folder.path()).unwrap();
+        write("modules.json", r#"[{"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]"#);
+        std::fs::create_dir(folder.path().join("1_Pooling")).unwrap();
+        write("1_Pooling/config.json", r#"{"include_prompt": false}"#);
+        assert!(refuse_unpooled_prompt(folder.path()).unwrap_err().to_string().contains("out of the pooling"));
     }
 }

@@ -10,11 +10,11 @@ use super::folder;
 use crate::kernel::{Packed, WeightForm};
 
 /// What names begin with in files that were saved with a task's head.
-const PREFIX: &str = "bert.";
+const PREFIXES: [&str; 2] = ["bert.", "roberta."];
 
 /// The prefix of a file's names, told by the one tensor that every encoder has.
 pub(super) fn prefix_of(has: impl Fn(&str) -> bool) -> &'static str {
-    if has(&format!("{PREFIX}embeddings.word_embeddings.weight")) { PREFIX } else { "" }
+    PREFIXES.into_iter().find(|prefix| has(&format!("{prefix}embeddings.word_embeddings.weight"))).unwrap_or("")
 }
 
 /// The names of a layer norm's factor and shift: older files say gamma and beta.
@@ -41,21 +41,30 @@ impl<'a> Weights<'a> {
         Ok(Self { folder, tensors, prefix })
     }
 
+    /// What the names of the encoder's tensors begin with.
+    pub(super) fn prefix(&self) -> &'static str {
+        self.prefix
+    }
+
     /// Whether there is such a tensor.
     pub(super) fn has(&self, name: &str) -> bool {
         self.tensors.tensor(&format!("{}{name}", self.prefix)).is_ok()
     }
 
-    /// The values of a tensor as f32.
+    /// The values of a tensor of the encoder as f32.
     pub(super) fn take(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, RetrievalError> {
-        let name = format!("{}{name}", self.prefix);
+        self.take_of_head(&format!("{}{name}", self.prefix), shape)
+    }
+
+    /// The values of a tensor of a task's head, whose names have no prefix.
+    pub(super) fn take_of_head(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, RetrievalError> {
         let missing = |_| folder::problem(self.folder, format!("`model.safetensors` has no tensor `{name}`"));
-        let tensor = self.tensors.tensor(&name).map_err(missing)?;
+        let tensor = self.tensors.tensor(name).map_err(missing)?;
         if tensor.shape() != shape {
             let has = tensor.shape();
             return Err(folder::problem(self.folder, format!("tensor `{name}` has shape {has:?}, `config.json` asks for {shape:?}")));
         }
-        folder::floats(self.folder, &name, &tensor)
+        folder::floats(self.folder, name, &tensor)
     }
 
     /// Packs the weights of linear layers that share their input.
