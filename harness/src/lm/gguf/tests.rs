@@ -59,11 +59,11 @@ fn logits_equal_those_of_transformers_with_the_same_weights() {
     }
 }
 
-/// Opt-in: `RAGFT_PYTHON` names a Python with llama-cpp-python. llama.cpp rounds activations to the type of the weights, which is not done here.
+/// Opt-in: `RAGFT_LLAMA_PYTHON` names a Python with llama-cpp-python. llama.cpp rounds activations to the type of the weights, which is not done here.
 #[test]
 fn logits_equal_those_of_llama_cpp_within_its_rounding() {
-    let Some(python) = std::env::var_os("RAGFT_PYTHON") else {
-        eprintln!("skipped: RAGFT_PYTHON does not name a Python with llama-cpp-python");
+    let Some(python) = std::env::var_os("RAGFT_LLAMA_PYTHON") else {
+        eprintln!("skipped: RAGFT_LLAMA_PYTHON does not name a Python with llama-cpp-python");
         return;
     };
     for reference in references() {
