@@ -97,6 +97,11 @@ impl Problems {
         self.0.push(Problem { place: place.clone(), what: what.into(), mend: mend.into() });
     }
 
+    /// Nothing was found so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All of them, by file and line.
     pub(super) fn sorted(mut self) -> Vec<Problem> {
         self.0.sort_by_key(|problem| (problem.place.file.clone(), problem.place.at.line()));

@@ -382,7 +382,9 @@ mod tests {
         };
         let together = Assumptions { correlation: 0.3, cluster_size: 4.0, seed_deviation: 0.01, ..alone };
         let (alone, together) = (alone.requirement(0.03).unwrap(), together.requirement(0.03).unwrap());
-        assert!((together.questions / alone.questions - 1.9).abs() < 0.06, "{} {}", together.questions, alone.questions);
+        // The design effect is 1.9; the test over fewer clusters than questions has fewer degrees of freedom, which costs a little more.
+        let ratio = together.questions / alone.questions;
+        assert!((1.9..2.0).contains(&ratio), "{} {}", together.questions, alone.questions);
         assert_eq!((alone.seeds, together.seeds), (1.0, 5.0));
         assert!(together.questions_tuned > together.questions && alone.questions_unpaired > 2.0 * alone.questions);
     }
