@@ -320,7 +320,10 @@ fn text(outlook: &Outlook) -> String {
     let _ = writeln!(
         text,
         "about {:.0} s training, {:.0} s accuracy pass, {:.0} s latency pass",
-        outlook.training_seconds, outlook.accuracy_seconds, outlook.latency_seconds
+        // An empty sum is minus zero.
+        outlook.training_seconds + 0.0,
+        outlook.accuracy_seconds + 0.0,
+        outlook.latency_seconds + 0.0
     );
     text.push_str(&power_text(outlook));
     text.push_str(&outlook.scale.as_ref().map_or_else(String::new, scale::text));

@@ -73,7 +73,9 @@ fn of_file(variant: VariantKind, path: &PathBuf, spec: &RunSpec, dataset: &Datas
     let total = dataset.test.len();
     if let Some(first) = unknown.first() {
         let open = missing.iter().copied().collect::<Vec<_>>();
-        let meant = nearest(first, open).map_or(String::new(), |near| format!("; `{first}` may be meant for `{near}`"));
+        // Ids often differ in case alone, which is far in so few letters.
+        let same = open.iter().copied().find(|id| id.eq_ignore_ascii_case(first));
+        let meant = same.or_else(|| nearest(first, open)).map_or(String::new(), |near| format!("; `{first}` may be meant for `{near}`"));
         return mismatch(
             format!(
                 "predictions `{}` answer {} questions that the dataset does not have: {}{meant}",

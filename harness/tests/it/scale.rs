@@ -144,7 +144,7 @@ fn the_kubernetes_job_has_as_many_pods_as_shards() {
     let count = after("completions: ");
     assert_eq!(after("completionMode: "), "Indexed");
     assert_eq!(after("parallelism: "), count);
-    assert_eq!(after("--shard auto/").parse::<usize>().unwrap(), count.parse::<usize>().unwrap());
+    assert!(text.contains(&format!("auto/{count}")), "shards are as many as pods");
     let merged = text.split("[ragft, merge, ").nth(1).unwrap().split(", -o").next().unwrap();
     assert_eq!(merged.split(", ").count(), count.parse::<usize>().unwrap());
     // Jobs, their pods' restart policy and the claim stand where they must: `RAGFT_OUT_PYTHON` names a Python with `kubernetes-validate`.
