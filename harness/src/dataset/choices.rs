@@ -18,16 +18,13 @@ pub(super) fn row(reader: &mut Reader<'_>, row: &mut Row<'_>, split: Option<Spli
     let id = row.id_or_number(id);
     let mut nested = None;
     // CommonsenseQA keeps stem and choices together.
-    let question = match row.get("question").cloned() {
-        Some(Value::Object(mut fields)) => {
-            row.take("question");
-            nested = fields.remove("choices");
-            fields.get("stem").and_then(Value::as_str).map(str::to_owned)
-        }
-        _ => {
-            let field = row.first_of(&["question", "question_stem", "ctx", "query"]);
-            row.required(field)
-        }
+    let question = if let Some(Value::Object(mut fields)) = row.get("question").cloned() {
+        row.take("question");
+        nested = fields.remove("choices");
+        fields.get("stem").and_then(Value::as_str).map(str::to_owned)
+    } else {
+        let field = row.first_of(&["question", "question_stem", "ctx", "query"]);
+        row.required(field)
     };
     let field = row.first_of(&["choices", "options", "endings"]);
     let found = nested.or_else(|| row.take(field)).as_ref().and_then(labelled);

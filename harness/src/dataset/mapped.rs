@@ -15,5 +15,5 @@ pub(super) fn row(reader: &mut Reader<'_>, row: &mut Row<'_>, split: Option<Spli
     let slices = columns.slices.iter().filter_map(|name| Some((name.clone(), row.optional(name)?))).collect();
     let (answerable, cluster, choices) = (row.flag("answerable").unwrap_or(true), row.optional("cluster"), row.texts("choices"));
     let (Some(id), Some(question)) = (id, question) else { return };
-    reader.push(Sample { id, question, references, relevant, slices, answerable, choices, cluster }, row, split, None);
+    reader.push(Sample { id, question, references, relevant, choices, slices, answerable, cluster }, row, split, None);
 }

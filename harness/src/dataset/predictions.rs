@@ -72,12 +72,11 @@ fn by_id(files: &Files, name: &str, problems: &mut Problems) -> Result<Option<Ve
     }
     let mut predictions = Vec::with_capacity(fields.len());
     for (id, value) in fields {
-        match scalar(&value) {
-            Some(answer) => predictions.push(Prediction { id, answer, ..Prediction::default() }),
-            None => {
-                let place = Place { file: name.into(), at: At::Element(format!("[{id:?}]")) };
-                problems.add(&place, "is not an answer", MEND);
-            }
+        if let Some(answer) = scalar(&value) {
+            predictions.push(Prediction { id, answer, ..Prediction::default() });
+        } else {
+            let place = Place { file: name.into(), at: At::Element(format!("[{id:?}]")) };
+            problems.add(&place, "is not an answer", MEND);
         }
     }
     Ok(Some(predictions))

@@ -238,8 +238,9 @@ fn unsupported(config: &Value) -> Option<String> {
     if bias != "none" {
         return Some(format!("bias = \"{bias}\""));
     }
-    let pattern =
-        ["rank_pattern", "alpha_pattern"].into_iter().find(|key| config[*key].as_object().is_some_and(|keys| !keys.keys().all(is_plain)));
+    let pattern = ["rank_pattern", "alpha_pattern"]
+        .into_iter()
+        .find(|key| config[*key].as_object().is_some_and(|keys| !keys.keys().all(|key| is_plain(key))));
     if let Some(key) = pattern {
         return Some(format!("{key} with a regular expression"));
     }
@@ -247,7 +248,7 @@ fn unsupported(config: &Value) -> Option<String> {
 }
 
 /// Whether a key of a pattern is the end of a layer's path, and not a regular expression.
-fn is_plain(key: &String) -> bool {
+fn is_plain(key: &str) -> bool {
     key.trim_start_matches('^').chars().all(|c| c.is_alphanumeric() || "_.".contains(c))
 }
 

@@ -146,7 +146,9 @@ pub fn quantities(run: &Run, policy: &Policy, unsteadiness: Option<f64>) -> Resu
         found.extend(unsteadiness.into_iter().flat_map(|unsteadiness| times(policy, variant, unsteadiness)));
     }
     let is_measured = |quantity: &Quantity| {
-        let may_be_zero = !quantity.is_timed() && !(quantity.variant.is_predicted() && matches!(quantity.source, Source::Counter(_)));
+        // What was not given with the answers stands as zero.
+        let may_be_missing = quantity.variant.is_predicted() && matches!(quantity.source, Source::Counter(_));
+        let may_be_zero = !(quantity.is_timed() || may_be_missing);
         run.values(quantity.variant, &quantity.source).iter().any(|value| value.is_some_and(|value| value != 0.0 || may_be_zero))
     };
     found.retain(is_measured);

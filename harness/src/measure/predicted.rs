@@ -4,7 +4,7 @@
 //! measured.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::plan::{PlanError, RunPlan};
 use super::query::RowContext;
@@ -60,7 +60,7 @@ pub fn load(spec: &RunSpec, base_dir: &Path, dataset: &Dataset) -> Result<Vec<Gi
     spec.predictions.iter().map(|(name, path)| of_file(VariantKind::Predicted(*name), &base_dir.join(path), spec, dataset)).collect()
 }
 
-fn of_file(variant: VariantKind, path: &PathBuf, spec: &RunSpec, dataset: &Dataset) -> Result<GivenAnswers, PlanError> {
+fn of_file(variant: VariantKind, path: &Path, spec: &RunSpec, dataset: &Dataset) -> Result<GivenAnswers, PlanError> {
     let predictions =
         read_predictions(path).map_err(|source| PlanError::Predictions { name: variant.name().to_owned(), source: Box::new(source) })?;
     let mut by_id: BTreeMap<String, Prediction> = predictions.into_iter().map(|prediction| (prediction.id.clone(), prediction)).collect();
@@ -72,7 +72,7 @@ fn of_file(variant: VariantKind, path: &PathBuf, spec: &RunSpec, dataset: &Datas
     let unknown: Vec<&str> = by_id.keys().map(String::as_str).filter(|id| !is_limited && !known.contains(id)).collect();
     let total = dataset.test.len();
     if let Some(first) = unknown.first() {
-        let open = missing.iter().copied().collect::<Vec<_>>();
+        let open = missing.clone();
         // Ids often differ in case alone, which is far in so few letters.
         let same = open.iter().copied().find(|id| id.eq_ignore_ascii_case(first));
         let meant = same.or_else(|| nearest(first, open)).map_or(String::new(), |near| format!("; `{first}` may be meant for `{near}`"));

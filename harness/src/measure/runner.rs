@@ -127,18 +127,15 @@ fn phase<T>(manifest: &mut Manifest, name: &str, work: impl FnOnce() -> Result<T
     let energy_joules = energy.and_then(|before| meter.joules_since(&before));
     let (seconds, cpu_seconds) = (watch.elapsed().as_secs_f64(), counters::cpu_seconds() - cpu);
     let peak_memory_bytes = counters::peak_memory_bytes();
-    match manifest.phases.iter_mut().find(|record| record.name == name) {
-        Some(record) => {
-            record.seconds += seconds;
-            record.cpu_seconds += cpu_seconds;
-            record.peak_memory_bytes = record.peak_memory_bytes.max(peak_memory_bytes);
-            // A stretch that was not measured leaves no sum.
-            record.energy_joules = record.energy_joules.zip(energy_joules).map(|(before, now)| before + now);
-        }
-        None => {
-            let name = name.to_owned();
-            manifest.phases.push(PhaseRecord { name, seconds, cpu_seconds, peak_memory_bytes, energy_joules, overhead_seconds: None });
-        }
+    if let Some(record) = manifest.phases.iter_mut().find(|record| record.name == name) {
+        record.seconds += seconds;
+        record.cpu_seconds += cpu_seconds;
+        record.peak_memory_bytes = record.peak_memory_bytes.max(peak_memory_bytes);
+        // A stretch that was not measured leaves no sum.
+        record.energy_joules = record.energy_joules.zip(energy_joules).map(|(before, now)| before + now);
+    } else {
+        let name = name.to_owned();
+        manifest.phases.push(PhaseRecord { name, seconds, cpu_seconds, peak_memory_bytes, energy_joules, overhead_seconds: None });
     }
     result
 }

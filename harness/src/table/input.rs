@@ -64,11 +64,14 @@ pub struct Times {
     pub resources: QueryResources,
 }
 
+/// Bits of a set of scores: metric and value.
+type ScoreBits = Vec<(u32, u64)>;
+
 /// Values that many rows have alike are held once: answers, sets of scores, and the passages that variants were given for one question.
 #[derive(Debug, Default)]
 struct Shared {
     answers: BTreeSet<Arc<str>>,
-    scores: BTreeMap<Vec<(u32, u64)>, Arc<[(u32, f64)]>>,
+    scores: BTreeMap<ScoreBits, Arc<[(u32, f64)]>>,
     /// The last passages of every sample.
     hits: BTreeMap<usize, Arc<[CompactHit]>>,
 }

@@ -62,11 +62,7 @@ fn two_systems_are_compared_without_any_model() {
     assert!(cell(&sandbox, "latency", "other,e2e").contains(",20"));
     assert!(cell(&sandbox, "cost", "other,query,completion_tokens").ends_with(",given"));
     let report = fs::read_to_string(sandbox.path("out/report.md")).unwrap();
-    for part in [
-        "no model, only given answers",
-        "times of `other` were given",
-        "answered the same questions elsewhere",
-    ] {
+    for part in ["no model, only given answers", "times of `other` were given", "answered the same questions elsewhere"] {
         assert!(report.contains(part), "no `{part}` in the report");
     }
     assert!(fs::read_to_string(sandbox.path("out/report.html")).unwrap().contains("none: all answers were given"));

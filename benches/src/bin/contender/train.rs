@@ -51,7 +51,7 @@ pub fn write_adapter(settings: &Settings, work: &AdapterWork, channel: &mut Chan
     let config = lora_config(work.rank, work.alpha);
     let (adapter, _) = fresh(&model.decoder.config, &config, work.seed)?;
     std::fs::create_dir_all(&work.folder).with_context(|| format!("cannot make `{}`", work.folder.display()))?;
-    peft::write(&work.folder, &adapter, &config, &settings.model.display().to_string())?;
+    peft::write(&work.folder, &adapter, &config, &model.decoder.config, &settings.model.display().to_string())?;
     channel.answer(json!({ "folder": work.folder }))
 }
 

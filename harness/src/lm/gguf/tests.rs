@@ -154,18 +154,19 @@ fn write(path: &Path, architecture: &str, config: &DecoderConfig, tensors: &[(St
     candle_core::quantized::gguf_file::write(&mut file, &metadata, &tensors).unwrap();
 }
 
+#[track_caller]
+fn refused(path: &Path, words: &str) {
+    let error = check_model(path, None).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(words) && text.contains("model.gguf") && error.hint().is_some(), "{text}");
+}
+
 #[test]
 fn damaged_and_unknown_files_are_refused_by_name() {
     let reference = references().into_iter().next().unwrap();
     let bytes = std::fs::read(fixtures().join("gguf").join(&reference.file)).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
-    #[track_caller]
-    fn refused(path: &Path, words: &str) {
-        let error = check_model(path, None).unwrap_err();
-        let text = error.to_string();
-        assert!(text.contains(words) && text.contains("model.gguf") && error.hint().is_some(), "{text}");
-    }
     std::fs::write(&path, &bytes[..bytes.len() - 40]).unwrap();
     refused(&path, "truncated");
     std::fs::write(&path, &bytes[..100]).unwrap();

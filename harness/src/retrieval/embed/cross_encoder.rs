@@ -310,7 +310,7 @@ mod tests {
             close(&scores, &expected[name]);
             assert!(scores.iter().all(|pair| pair.tokens >= 3 && pair.tokens <= 24));
             change(folder.path(), |config| {
-                config["sentence_transformers"] = serde_json::json!({"activation_fn": "torch.nn.modules.linear.Identity"})
+                config["sentence_transformers"] = serde_json::json!({"activation_fn": "torch.nn.modules.linear.Identity"});
             });
             let raw = CrossEncoder::load(folder.path()).unwrap().score(&pairs(&expected)).unwrap();
             close(&raw, &expected[format!("{name}_identity")]);
