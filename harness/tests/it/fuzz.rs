@@ -115,9 +115,9 @@ fn fuzz(seeds: usize, bytes: impl Fn(usize) -> Vec<u8>, read: impl Fn(usize, &[u
     let outcome = runner.run(&strategy, |(seed, changes)| {
         let mut changed = bytes(seed);
         changes.iter().for_each(|change| apply(&mut changed, change));
-        let start = std::time::SystemTime::now();
+        let watch = ragft::clock::Stopwatch::start();
         read(seed, &changed);
-        let seconds = start.elapsed().unwrap_or_default().as_secs_f64();
+        let seconds = watch.elapsed().as_secs_f64();
         if seconds > SECONDS { Err(TestCaseError::fail(format!("took {seconds:.0} s"))) } else { Ok(()) }
     });
     if let Err(error) = outcome {
@@ -265,7 +265,7 @@ fn readers_of_datasets_survive_broken_files() {
         for format in [DatasetFormat::Auto, FORMATS[bytes.len() % FORMATS.len()]] {
             match dataset::check(&spec_of(set, format), 1, &base) {
                 Ok(examination) => {
-                    assert!(examination.dataset.is_some() || !examination.problems.is_empty(), "neither a set nor a problem")
+                    assert!(examination.dataset.is_some() || !examination.problems.is_empty(), "neither a set nor a problem");
                 }
                 Err(error) => assert!(!error.to_string().is_empty()),
             }

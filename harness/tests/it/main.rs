@@ -1,6 +1,7 @@
 //! Integration tests: they drive the real command, or hold a rule over the sources.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod bad_input;
 mod choices;
