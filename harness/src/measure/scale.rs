@@ -89,7 +89,7 @@ pub fn parts(seen: &Seen, size: Size) -> Vec<Part> {
         Part::new(
             "chunking and embedding the corpus",
             seconds(seen.embed_seconds * growth),
-            "an embedding server on GPUs: Text Embeddings Inference or vLLM, over `/v1/embeddings`",
+            "an embedding server on GPUs: Text Embeddings Inference or vLLM (ragft does not ask one yet)",
         ),
         Part::new(
             "building the graph",
@@ -104,7 +104,7 @@ pub fn parts(seen: &Seen, size: Size) -> Vec<Part> {
         Part::new(
             "answering every question with every variant",
             seconds(seen.answer_seconds * size.questions),
-            "`--shard I/N` on so many machines (Slurm, Kubernetes), or an endpoint on GPUs: vLLM or SGLang, adapters served by name",
+            "`--shard I/N` on so many machines (Slurm, Kubernetes), or vLLM or SGLang on GPUs, whose answers come back as `--predictions`",
         ),
         Part::new(
             "training the adapters",
