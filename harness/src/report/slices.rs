@@ -36,3 +36,23 @@ pub(super) fn names(tables: &Tables) -> Vec<SliceName> {
 pub(super) fn narrow(tables: &Tables) -> Vec<SliceName> {
     names(tables).into_iter().filter(|name| !name.is_wide()).collect()
 }
+
+/// Slice names that say what the model knows and what it has to do: they have a place where there is no room for all.
+const FIRST: [&str; 2] = ["knowledge", "task"];
+/// Slices that a figure has room for.
+const SHOWN: usize = 16;
+
+/// The slice names that figures and sentences show: whole names that are not wide, as many as there is room for. The others are in the
+/// tables.
+pub(super) fn shown(tables: &Tables) -> Vec<SliceName> {
+    let mut names = narrow(tables);
+    names.sort_by_key(|name| FIRST.iter().position(|first| *first == name.name).unwrap_or(FIRST.len()));
+    let mut room = SHOWN;
+    names.retain(|name| {
+        let fits = name.slices.len() <= room;
+        room -= if fits { name.slices.len() } else { 0 };
+        fits
+    });
+    names.sort_by(|left, right| left.name.cmp(&right.name));
+    names
+}

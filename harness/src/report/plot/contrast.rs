@@ -32,7 +32,7 @@ fn look(verdict: Verdict) -> (Mark, Color) {
 pub(super) fn forest(tables: &Tables) -> Option<Figure> {
     let metric = tables.primary()?;
     let slices: Vec<String> =
-        std::iter::once(ALL.to_owned()).chain(slice_names::narrow(tables).into_iter().flat_map(|name| name.slices)).collect();
+        std::iter::once(ALL.to_owned()).chain(slice_names::shown(tables).into_iter().flat_map(|name| name.slices)).collect();
     let declared: Vec<&ContrastRow> = tables
         .contrasts
         .iter()

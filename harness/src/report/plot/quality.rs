@@ -80,7 +80,7 @@ fn estimate_x(scene: &mut Scene, variant: VariantKind, estimate: &Estimate, x: &
 /// The leading metric of every variant in every slice whose name is not wide; nothing if there is none.
 pub(super) fn slices(tables: &Tables) -> Option<Figure> {
     let (metric, variants) = (tables.primary()?, tables.variants());
-    let narrow = slice_names::narrow(tables).into_iter().flat_map(|name| name.slices);
+    let narrow = slice_names::shown(tables).into_iter().flat_map(|name| name.slices);
     let names: Vec<String> = std::iter::once(ALL.to_owned()).chain(narrow).collect();
     if names.len() < 2 {
         return None;
@@ -121,8 +121,10 @@ pub(super) fn slices(tables: &Tables) -> Option<Figure> {
 
 /// The slice names that a figure has no room for, in words.
 fn left_out(tables: &Tables) -> String {
-    let wide: Vec<String> = slice_names::names(tables).into_iter().filter(slice_names::SliceName::is_wide).map(|name| name.name).collect();
-    if wide.is_empty() { String::new() } else { format!(" Left out for their many values: {}; they are in the tables.", wide.join(", ")) }
+    let shown = slice_names::shown(tables);
+    let others = slice_names::names(tables).into_iter().filter(|name| !shown.contains(name));
+    let others: Vec<String> = others.map(|name| name.name).collect();
+    if others.is_empty() { String::new() } else { format!(" Not shown: {}; they are in the tables.", others.join(", ")) }
 }
 
 /// The leading metric against the median time of a query.

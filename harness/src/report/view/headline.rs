@@ -136,7 +136,7 @@ pub(super) fn interval(row: &ContrastRow) -> String {
 
 /// Where an effect is shown and where not, over the first slice names that are not wide.
 fn by_slice(tables: &Tables, metric: &Metric, variant: &str, what: &str) -> Option<String> {
-    let slices = slices::narrow(tables).into_iter().take(NAMES_IN_WORDS).flat_map(|name| name.slices);
+    let slices = slices::shown(tables).into_iter().take(NAMES_IN_WORDS).flat_map(|name| name.slices);
     let rows: Vec<&ContrastRow> = slices.filter_map(|slice| tables.contrast_of(variant, "baseline", &slice, &metric.id)).collect();
     let (hidden, shown): (Vec<&ContrastRow>, Vec<&ContrastRow>) = rows.into_iter().partition(|row| row.verdict() == Verdict::Inconclusive);
     let part = |row: &&ContrastRow| {

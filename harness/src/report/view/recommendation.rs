@@ -146,7 +146,15 @@ impl Words<'_> {
             parts.push(format!("Whether {} would do as well these questions do not tell, but it would cost more.", names(&priced)));
         }
         if !unpriced.is_empty() && pick.total.is_some() {
-            parts.push(format!("{} cannot be brought up to date when documents change.", format::sentence(&names(&unpriced))));
+            let (fixed, unknown): (Vec<&Contender>, Vec<&Contender>) =
+                unpriced.into_iter().partition(|open| self.ledger.line(open.variant, self.decision.currency).is_some());
+            for (contenders, what) in
+                [(fixed, "cannot be brought up to date when documents change"), (unknown, "may do as well, at a cost that is not known")]
+            {
+                if !contenders.is_empty() {
+                    parts.push(format!("{} {what}.", format::sentence(&names(&contenders))));
+                }
+            }
         }
         parts
     }
@@ -171,7 +179,10 @@ impl Words<'_> {
                     format!("{} would do too; the measured times do not tell which of the two costs less ({}).", name, self.amount(theirs))
                 }
                 Some(theirs) => format!("{name} would do too, for {}.", self.amount(theirs)),
-                None => format!("{name} would do too, but cannot be brought up to date when documents change."),
+                None if self.ledger.line(other.variant, self.decision.currency).is_some() => {
+                    format!("{name} would do too, but cannot be brought up to date when documents change.")
+                }
+                None => format!("{name} would do too, at a cost that is not known."),
             });
         }
         parts

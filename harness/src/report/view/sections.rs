@@ -176,23 +176,31 @@ fn effects(tables: &Tables) -> Option<Section> {
     if pairs.is_empty() {
         return None;
     }
-    let names = slices::narrow(tables);
-    let slices = std::iter::once(ALL).chain(names.iter().flat_map(|name| &name.slices).map(String::as_str));
-    let row = |slice| {
+    let names = slices::shown(tables);
+    let row = |slice: &str| -> Vec<Entry> {
         let cells = pairs.iter().map(|(left, right)| difference_entry(tables, left, right, slice, metric));
         std::iter::once(Entry::new(slice)).chain(cells).collect()
     };
-    let grid = Grid {
-        caption: format!("Paired differences of {}, in points", metric.label()),
+    let grid = |caption: String, slices: Vec<&str>, place| Grid {
+        caption,
         header: std::iter::once("slice".to_owned()).chain(pairs.iter().map(|(left, right)| difference_name(left, right))).collect(),
-        rows: slices.map(row).collect(),
-        place: Place::Both,
+        rows: slices.into_iter().map(row).collect(),
+        place,
     };
+    let caption = format!("Paired differences of {}, in points", metric.label());
+    let first = std::iter::once(ALL).chain(names.iter().flat_map(|name| &name.slices).map(String::as_str)).collect();
+    let mut grids = vec![verdicts(tables, metric), grid(caption.clone(), first, Place::Both)];
+    let others: Vec<SliceName> = slices::narrow(tables).into_iter().filter(|name| !names.contains(name)).collect();
+    if !others.is_empty() {
+        let listed: Vec<&str> = others.iter().map(|name| name.name.as_str()).collect();
+        let caption = format!("{caption}: {}", listed.join(", "));
+        grids.push(grid(caption, others.iter().flat_map(|name| &name.slices).map(String::as_str).collect(), Place::Folded));
+    }
     let text = "Each question is compared with itself under the other variant. The interaction is what fine-tuning adds on top of retrieval, \
                 less what it adds alone: below zero (interference) the two do partly the same work, above (synergy) they help each other. The \
                 second table has the same by slice; verdicts there are adjusted for the number of slices and differences.";
     let paragraphs = std::iter::once(text.to_owned()).chain(meanings(tables, &names)).collect();
-    Some(section("effects", "Differences", true, paragraphs, vec![verdicts(tables, metric), grid]))
+    Some(section("effects", "Differences", true, paragraphs, grids))
 }
 
 /// The declared differences over all questions: a line each, with what a verdict would take.
@@ -262,16 +270,17 @@ fn quality(tables: &Tables) -> Option<Section> {
         rows: variants.iter().map(row).collect(),
         place: Place::Page,
     }];
-    let (wide, narrow): (Vec<SliceName>, Vec<SliceName>) = slices::names(tables).into_iter().partition(SliceName::is_wide);
-    if !narrow.is_empty() {
-        let slices = narrow.iter().flat_map(|name| &name.slices);
+    let shown = slices::shown(tables);
+    let folded: Vec<SliceName> = slices::names(tables).into_iter().filter(|name| !shown.contains(name)).collect();
+    if !shown.is_empty() {
+        let slices = shown.iter().flat_map(|name| &name.slices);
         grids.push(slice_grid(tables, primary, format!("{} by slice", heading(primary)), slices, Place::Page));
     }
-    for name in &wide {
+    for name in &folded {
         let caption = format!("{} by {} ({} values)", heading(primary), name.name, name.slices.len());
         grids.push(slice_grid(tables, primary, caption, name.slices.iter(), Place::Folded));
     }
-    Some(section("quality", "Quality per slice", false, meanings(tables, &wide).into_iter().collect(), grids))
+    Some(section("quality", "Quality per slice", false, meanings(tables, &folded).into_iter().collect(), grids))
 }
 
 fn slice_grid<'a>(tables: &Tables, metric: &Metric, caption: String, slices: impl Iterator<Item = &'a String>, place: Place) -> Grid {
