@@ -10,7 +10,7 @@ use ragft::finetune::TrainingRow;
 use ragft::rng::Rng;
 use ragft::score::score_answer;
 use ragft::spec::{ContextSource, VariantKind};
-use ragft::store::row::{HitRow, JournalRow, Phase, QueryResources, SCHEMA_VERSION, StageNs};
+use ragft::store::row::{HitRow, JournalRow, Phase, StageNs};
 use ragft::store::{RunFolder, write_jsonl};
 use tempfile::TempDir;
 
@@ -118,28 +118,15 @@ fn answered(run_id: &str, variant: VariantKind, answer: &str, sample: &Sample, r
         scores.extend(["recall_at_4", "mrr", "ndcg_at_10"].map(|id| (id.to_owned(), f64::from(u8::from(found)))));
     }
     JournalRow {
-        schema_version: SCHEMA_VERSION,
-        run_id: run_id.to_owned(),
-        variant: variant.name().to_owned(),
-        seed: 1,
-        sample_id: sample.id.clone(),
-        repeat: 0,
-        phase: Phase::Accuracy,
         answer: answer.to_owned(),
         finish_reason: "stop".to_owned(),
         prompt_tokens: 20 + 40 * hits.len() as u32,
         context_tokens: 40 * hits.len() as u32,
         completion_tokens: 1 + rng.below(30) as u32,
-        cached_tokens: 0,
         hits,
-        context_cut: false,
         scores,
-        stage_ns: StageNs::default(),
-        ttft_ns: 0,
-        e2e_ns: 0,
         flops: 1e9,
-        error: None,
-        resources: QueryResources::default(),
+        ..JournalRow::blank(run_id, variant.name(), 1, &sample.id, Phase::Accuracy)
     }
 }
 

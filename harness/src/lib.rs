@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod diagnostic;
+pub mod fence;
 pub mod kernel;
 pub mod rng;
 pub mod stats;

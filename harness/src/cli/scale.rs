@@ -118,8 +118,7 @@ fn row_bytes(plan: &RunPlan) -> f64 {
         hits: (1..=top_k).map(hit).collect(),
         scores: scores.iter().map(|name| ((*name).to_owned(), 0.123_456_789)).collect(),
         flops: 123_456_789.0,
-        error: None,
-        ..context.failed(sample, String::new())
+        ..context.blank(sample)
     };
     let retrieving = plan.spec.variants.iter().filter(|variant| variant.context() != ContextSource::None).count();
     let whole = serde_json::to_string(&row).map_or(0, |text| text.len() + 1) as f64;

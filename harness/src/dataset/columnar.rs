@@ -16,7 +16,7 @@ use polars_buffer::Buffer;
 use polars_parquet::read::{BasicDecompressor, ColumnChunkMetadata, PageReader, column_iter_to_arrays, infer_schema, read_metadata};
 use serde_json::{Map, Number, Value};
 
-use super::fence;
+use crate::fence;
 
 /// First bytes of an Arrow file; without them it is an Arrow stream.
 const ARROW_FILE: &[u8] = b"ARROW1";

@@ -14,7 +14,6 @@ mod check;
 mod choices;
 mod columnar;
 mod error;
-mod fence;
 mod files;
 mod flashrag;
 #[cfg(test)]

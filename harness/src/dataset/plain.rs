@@ -9,7 +9,7 @@ use html2text::render::TrivialDecorator;
 
 use super::Document;
 use super::error::{DatasetError, Place, Problems};
-use super::fence;
+use crate::fence;
 
 /// Depth to which a folder is read.
 const DEPTH: usize = 16;

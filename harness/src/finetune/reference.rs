@@ -1,5 +1,6 @@
 //! Against torch, transformers and PEFT; `tests/fixtures/make_finetune.py` wrote the references.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -163,6 +164,19 @@ fn adapters_of_every_supported_kind_give_the_logits_of_peft() {
     }
 }
 
+/// Logits of a base with an adapter, as transformers and PEFT compute them.
+fn logits_in_peft(python: &OsStr, base: &Path, adapter: &Path, tokens: &[Vec<u32>]) -> Vec<f32> {
+    let output = std::process::Command::new(python)
+        .arg(fixtures().join("check_adapter.py"))
+        .args([base, adapter])
+        .arg(serde_json::to_string(tokens).unwrap())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    serde_json::from_str(printed.lines().last().unwrap()).unwrap()
+}
+
 /// Opt-in: `RAGFT_PYTHON` names a Python with torch, transformers and peft.
 #[test]
 fn adapters_written_for_each_form_of_a_base_load_in_peft() {
@@ -183,15 +197,7 @@ fn adapters_written_for_each_form_of_a_base_load_in_peft() {
         let folder = tempfile::tempdir().unwrap();
         peft::write(folder.path(), &adapter, &config, &decoder.config, base).unwrap();
         let tokens = vec![vec![0, 5, 9, 80, 3], vec![0, 7, 7, 12, 100]];
-        let output = std::process::Command::new(&python)
-            .arg(fixtures().join("check_adapter.py"))
-            .args([&base_folder, folder.path()])
-            .arg(serde_json::to_string(&tokens).unwrap())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let line = String::from_utf8(output.stdout).unwrap();
-        let theirs: Vec<f32> = serde_json::from_str(line.lines().last().unwrap()).unwrap();
+        let theirs = logits_in_peft(&python, &base_folder, folder.path(), &tokens);
         let worst = testing::distance(&testing::logits(&decoder, Some(&adapter), &tokens), &theirs);
         eprintln!("{base}, rsLoRA {rank_stabilised}: logits in PEFT differ by {worst:.1e}");
         assert!(worst < 1e-4, "{base}: {worst}");
@@ -226,14 +232,7 @@ fn an_adapter_trained_here_gives_its_logits_in_peft() {
     let base_folder = fixtures().join("finetune/base");
     peft::write(folder.path(), &adapter, &config, &base.config, &base_folder.display().to_string()).unwrap();
     let tokens = read::<AdapterLogits>("adapter.json").tokens;
-    let output = std::process::Command::new(python)
-        .arg(fixtures().join("check_adapter.py"))
-        .args([&base_folder, folder.path()])
-        .arg(serde_json::to_string(&tokens).unwrap())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let expected: Vec<f32> = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = logits_in_peft(&python, &base_folder, folder.path(), &tokens);
     let got = testing::logits(&base, Some(&adapter), &tokens);
     let moved = testing::distance(&got, &testing::logits(&base, None, &tokens));
     let difference = testing::distance(&got, &expected);

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::ModelError;
 use super::chat::ChatSource;
 use super::config_file::SpecialIds;
+use crate::fence::fenced;
 
 /// Ids with a meaning of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -98,12 +99,21 @@ impl TokenText {
     }
 }
 
+/// The tokenizer of a `tokenizer.json`, without its own padding and truncation; or what is wrong with it.
+pub fn parse(json: &[u8]) -> Result<tokenizers::Tokenizer, String> {
+    // The crate panics over a decoder that is broken off.
+    let read = fenced(|| tokenizers::Tokenizer::from_bytes(json));
+    let read = read.ok_or("it is broken: the tokenizers library cannot read its decoder")?;
+    let mut tokenizer = read.map_err(|error| error.to_string())?;
+    tokenizer.with_padding(None);
+    tokenizer.with_truncation(None).map_err(|error| error.to_string())?;
+    Ok(tokenizer)
+}
+
 impl Tokenizer {
     /// Reads the bytes of a `tokenizer.json`; padding and truncation in it are switched off.
     pub fn from_bytes(json: &[u8], special: SpecialTokens) -> Result<Self, ModelError> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| failed(error.as_ref()))?;
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(|error| failed(error.as_ref()))?;
+        let inner = parse(json).map_err(ModelError::Tokenizer)?;
         Ok(Self { inner, json: json.to_vec(), special, prepend: None, chat: None, names: BTreeMap::new() })
     }
 
@@ -236,4 +246,19 @@ fn read_optional<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> Result<
 
 fn failed(error: &dyn std::error::Error) -> ModelError {
     ModelError::Tokenizer(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broken_files_are_errors_and_never_panics() {
+        let whole = include_str!("../../tests/fixtures/lm/qwen3/tokenizer.json");
+        let refused = |json: &str| Tokenizer::from_bytes(json.as_bytes(), SpecialTokens::default()).unwrap_err().to_string();
+        let decoder = whole.find("\"decoder\"").unwrap();
+        let messages: Vec<String> = (0..60).map(|more| refused(&whole[..decoder + more])).collect();
+        assert!(messages.iter().any(|message| message.contains("cannot read its decoder")), "{messages:?}");
+        assert!(["", "{", &whole[..whole.len() / 2]].into_iter().all(|json| !refused(json).is_empty()));
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::hash::result_hash;
-use super::plan::differing_keys;
+use super::identity::differing_keys;
 use super::shard::Share;
 use super::training::copy_folder;
 use crate::dataset::Sample;
@@ -200,7 +200,9 @@ fn write(parts: &[Part], rows: &[JournalRow], output: &Path) -> Result<Manifest,
     write_jsonl(&folder.samples(), &samples(parts)?)?;
     write_passages(parts, &folder)?;
     write_jsonl(&folder.journal(), rows)?;
-    for (from, to) in [(first.folder.training(), folder.training()), (first.folder.audit(), folder.audit())] {
+    // What was measured on a sample of the questions is the first shard's.
+    for of in [RunFolder::training, RunFolder::audit, RunFolder::server] {
+        let (from, to) = (of(&first.folder), of(&folder));
         if from.is_file() {
             std::fs::copy(&from, &to).map_err(StoreError::io("copy", &from))?;
         }

@@ -15,6 +15,7 @@ pub mod energy;
 pub mod events;
 pub mod export;
 pub mod hash;
+pub mod identity;
 pub mod latency;
 pub mod merge;
 pub mod noise;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::identity::{differing_keys, run_id};
 use super::predicted::{self, GivenAnswers};
 use super::shard::Share;
 use super::source::ModelSource;
@@ -462,64 +463,6 @@ pub const AUDIT_SAMPLES: &str = "audit-samples";
 /// Questions of the latency pass.
 pub const LATENCY_SAMPLES: &str = "latency-samples";
 
-/// Settings that two specs do not share, with the value in each; paths are left out, for what stands at them is known by its hash.
-pub fn differing_keys(left: &RunSpec, right: &RunSpec) -> Vec<(String, String, String)> {
-    let (left, right) = (leaves(left), leaves(right));
-    let absent = || "not there".to_owned();
-    let text = |value: Option<&serde_json::Value>| value.map_or_else(absent, ToString::to_string);
-    let differs = |(key, value): &(&String, &serde_json::Value)| left.get(*key) != Some(*value);
-    let mut found: Vec<_> =
-        right.iter().filter(differs).map(|(key, value)| (key.clone(), text(left.get(key)), value.to_string())).collect();
-    // Some settings are written only where they are not at their default.
-    let gone = left.iter().filter(|(key, _)| !right.contains_key(*key));
-    found.extend(gone.map(|(key, value)| (key.clone(), value.to_string(), "its default".to_owned())));
-    found
-}
-
-impl RunSpec {
-    /// Some variant is answered here, not given.
-    pub fn uses_model(&self) -> bool {
-        !self.variants.is_empty()
-    }
-
-    /// Some variant searches the index, at test time or for its training examples.
-    pub fn retrieves(&self) -> bool {
-        self.variants.iter().any(|variant| variant.context() != ContextSource::None)
-    }
-
-    /// The adapters that have to be trained: one on bare questions, one on questions with retrieved passages.
-    pub fn adapters(&self) -> Vec<TrainContext> {
-        let closed = self.variants.contains(&VariantKind::Finetuned)
-            || self.variants.contains(&VariantKind::Hybrid) && self.hybrid.train_context == TrainContext::None;
-        let open = self.variants.contains(&VariantKind::HybridRaft)
-            || self.variants.contains(&VariantKind::Hybrid) && self.hybrid.train_context == TrainContext::Retrieved;
-        [(closed, TrainContext::None), (open, TrainContext::Retrieved)]
-            .into_iter()
-            .filter(|(needed, _)| *needed)
-            .map(|(_, kind)| kind)
-            .collect()
-    }
-
-    /// The folder of an adapter that is not trained here.
-    pub fn given(&self, kind: TrainContext) -> Option<&Path> {
-        let folder = match kind {
-            TrainContext::None => &self.finetune.adapter,
-            TrainContext::Retrieved => &self.hybrid.adapter,
-        };
-        (!folder.as_os_str().is_empty()).then_some(folder)
-    }
-
-    /// The adapter a variant answers with.
-    pub fn adapter_of(&self, variant: VariantKind) -> Option<TrainContext> {
-        match variant {
-            VariantKind::Finetuned => Some(TrainContext::None),
-            VariantKind::Hybrid => Some(self.hybrid.train_context),
-            VariantKind::HybridRaft => Some(TrainContext::Retrieved),
-            VariantKind::Baseline | VariantKind::Rag | VariantKind::Oracle | VariantKind::Random | VariantKind::Predicted(_) => None,
-        }
-    }
-}
-
 /// Name of an adapter's folder and of its rows in `training.jsonl`.
 pub fn adapter_name(kind: TrainContext, seed: u64) -> String {
     match kind {
@@ -601,92 +544,4 @@ fn window(spec: &RunSpec, model: &ModelSource) -> Result<usize, PlanError> {
         return Err(problem("generation.max_new_tokens", format!("is {}, and the context is {window}", spec.generation.max_new_tokens)));
     }
     Ok(window)
-}
-
-/// Sections that are younger than the first recorded runs. What stands in them at its default leaves no trace in the run's hash, so a plan of
-/// before them has the hash that it had.
-const YOUNGER: [&str; 4] = ["retrieval.search.", "retrieval.bm25.", "retrieval.embedding.", "retrieval.rerank."];
-
-/// What the run's hash covers of a spec.
-fn hashed_leaves(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
-    let defaults = leaves(&spec::read("", &[]).expect("the defaults are a spec"));
-    let mut leaves = leaves(spec);
-    leaves.retain(|key, value| {
-        let is_young = YOUNGER.iter().any(|section| key.starts_with(section)) || key == STORE;
-        !is_young || defaults.get(key) != Some(value)
-    });
-    leaves
-}
-
-const STORE: &str = "retrieval.store";
-
-/// Settings that say nothing of their own: paths, because what stands at them is known by its hash, and what only the questions show, which
-/// are hashed too. What counts as a leak is told and changes nothing.
-const KNOWN_OTHERWISE: [&str; 11] = [
-    "name",
-    "dataset.path",
-    "dataset.documents",
-    "dataset.train",
-    "dataset.no_reference",
-    "model.path",
-    "model.tokenizer",
-    "finetune.adapter",
-    "hybrid.adapter",
-    "retrieval.embedder",
-    "retrieval.rerank.model",
-];
-
-/// Leaves of the spec by dotted path, without those that are [`KNOWN_OTHERWISE`]. Of a store of vectors counts what it is, not where.
-fn leaves(spec: &RunSpec) -> BTreeMap<String, serde_json::Value> {
-    fn walk(prefix: &str, value: serde_json::Value, out: &mut BTreeMap<String, serde_json::Value>) {
-        match value {
-            serde_json::Value::Object(map) => {
-                for (key, value) in map {
-                    walk(&if prefix.is_empty() { key } else { format!("{prefix}.{key}") }, value, out);
-                }
-            }
-            leaf => {
-                out.insert(prefix.to_owned(), leaf);
-            }
-        }
-    }
-    let mut leaves = BTreeMap::new();
-    walk("", serde_json::to_value(spec).expect("a spec is plain data"), &mut leaves);
-    leaves
-        .retain(|key, _| !KNOWN_OTHERWISE.contains(&key.as_str()) && !key.starts_with("dataset.leak.") && !key.starts_with("predictions."));
-    if !spec.retrieval.store.is_memory() {
-        leaves.insert(STORE.to_owned(), "postgres".into());
-    }
-    if let Some(chat) = leaves.get_mut("prompt.chat").filter(|chat| *chat != "auto") {
-        *chat = "file".into();
-    }
-    leaves
-}
-
-fn run_id(spec: &RunSpec, hashes: &BTreeMap<String, String>) -> String {
-    let text = serde_json::to_string(&(hashed_leaves(spec), hashes)).expect("plain data");
-    blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn younger_settings_enter_the_hash_where_they_are_not_at_their_default() {
-        let keys = |text: &str| -> Vec<String> {
-            let is_young = |key: &String| key == STORE || YOUNGER.iter().any(|section| key.starts_with(section));
-            hashed_leaves(&spec::read(text, &[]).unwrap()).into_keys().filter(is_young).collect()
-        };
-        assert_eq!(keys(""), [""; 0]);
-        assert_eq!(keys("[retrieval.search]\nmethod = \"bm25\"\ncandidates = 100\n"), ["retrieval.search.method"]);
-        assert_eq!(keys("[retrieval.rerank]\nmodel = \"a\"\ncandidates = 9\n"), ["retrieval.rerank.candidates"]);
-    }
-
-    #[test]
-    fn where_a_server_is_does_not_matter_and_that_there_is_one_does() {
-        let id = |store: &str| run_id(&spec::read(&format!("[retrieval]\nstore = \"{store}\"\n"), &[]).unwrap(), &BTreeMap::new());
-        assert_eq!(id("postgres://a:b@host/db"), id("env:ADDRESS"));
-        assert_ne!(id("memory"), id("env:ADDRESS"));
-    }
 }

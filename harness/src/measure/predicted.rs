@@ -179,8 +179,7 @@ fn accuracy_row(plan: &RunPlan, variant: VariantKind, sample: &Sample, given: &P
         completion_tokens: given.completion_tokens.unwrap_or(0),
         hits: retrieved.iter().enumerate().map(hit).collect(),
         scores,
-        error: None,
-        ..context.failed(sample, String::new())
+        ..context.blank(sample)
     }
 }
 
@@ -194,7 +193,6 @@ fn latency_row(plan: &RunPlan, variant: VariantKind, sample: &Sample, given: &Pr
         completion_tokens: given.completion_tokens.unwrap_or(0),
         ttft_ns: given.ttft_ms.map_or(0, nanoseconds),
         e2e_ns,
-        error: None,
-        ..context(plan, variant, Phase::Latency).failed(sample, String::new())
+        ..context(plan, variant, Phase::Latency).blank(sample)
     })
 }

@@ -1,13 +1,11 @@
 //! One question made ready for one variant, and the journal row that its answer becomes.
 
-use std::collections::BTreeMap;
-
 use crate::dataset::Sample;
 use crate::lm::{FinishReason, Generation};
 use crate::retrieval::{Chunk, Retrieved};
 use crate::score;
 use crate::spec::{ContextSource, VariantKind};
-use crate::store::row::{HitRow, JournalRow, Phase, QueryResources, SCHEMA_VERSION, StageNs};
+use crate::store::row::{HitRow, JournalRow, Phase};
 use crate::variant::prompt::{FittedPrompt, Passage, PromptError, PromptTemplate};
 
 /// A passage chosen for a question.
@@ -80,32 +78,14 @@ pub struct RowContext<'a> {
 }
 
 impl RowContext<'_> {
+    /// A row in which nothing was answered yet.
+    pub fn blank(&self, sample: &Sample) -> JournalRow {
+        JournalRow { repeat: self.repeat, ..JournalRow::blank(self.run_id, self.variant.name(), self.seed, &sample.id, self.phase) }
+    }
+
     /// A row without an answer.
     pub fn failed(&self, sample: &Sample, error: String) -> JournalRow {
-        JournalRow {
-            schema_version: SCHEMA_VERSION,
-            run_id: self.run_id.to_owned(),
-            variant: self.variant.name().to_owned(),
-            seed: self.seed,
-            sample_id: sample.id.clone(),
-            repeat: self.repeat,
-            phase: self.phase,
-            answer: String::new(),
-            finish_reason: String::new(),
-            prompt_tokens: 0,
-            context_tokens: 0,
-            completion_tokens: 0,
-            cached_tokens: 0,
-            hits: Vec::new(),
-            context_cut: false,
-            scores: BTreeMap::new(),
-            stage_ns: StageNs::default(),
-            ttft_ns: 0,
-            e2e_ns: 0,
-            flops: 0.0,
-            error: Some(error),
-            resources: QueryResources::default(),
-        }
+        JournalRow { error: Some(error), ..self.blank(sample) }
     }
 
     /// The row of an answer. Times are left at zero; `flops` is the whole query's.
@@ -145,8 +125,7 @@ impl RowContext<'_> {
             context_cut: query.prompt.passages_used < query.picks.len(),
             scores,
             flops,
-            error: None,
-            ..self.failed(sample, String::new())
+            ..self.blank(sample)
         }
     }
 

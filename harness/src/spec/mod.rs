@@ -2,6 +2,7 @@
 
 mod check;
 mod device;
+mod needs;
 mod read;
 mod store;
 pub mod variant;
@@ -30,7 +31,6 @@ pub struct RunSpec {
     pub name: String,
     pub variants: Vec<VariantKind>,
     pub seeds: Vec<u64>,
-    #[serde(default)]
     pub predictions: BTreeMap<PredictedName, PathBuf>,
     pub dataset: DatasetSpec,
     pub model: ModelSpec,
@@ -44,68 +44,14 @@ pub struct RunSpec {
     pub cost: CostSpec,
 }
 
-// Settings that came later are left out of a recorded spec where they have their default: runs from before keep their id.
-
-fn is_unset(path: &std::path::Path) -> bool {
-    path.as_os_str().is_empty()
-}
-
-fn no_chat() -> String {
-    "none".to_owned()
-}
-
-fn is_no_chat(chat: &str) -> bool {
-    chat == "none"
-}
-
-fn chat_date() -> String {
-    "2024-07-26".to_owned()
-}
-
-fn is_chat_date(date: &str) -> bool {
-    date == "2024-07-26"
-}
-
-impl RunSpec {
-    /// What the run's tables compare: the variants that it answers itself, then those whose answers are given.
-    pub fn compared(&self) -> Vec<VariantKind> {
-        self.variants.iter().copied().chain(self.predictions.keys().copied().map(VariantKind::Predicted)).collect()
-    }
-}
-
 macro_rules! section {
-    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty),* $(,)? }) => {
+    ($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         #[expect(missing_docs, reason = "default-spec.toml documents every key")]
-        pub struct $name { $($(#[$field_meta])* pub $field: $type),* }
+        pub struct $name { $(pub $field: $type),* }
     };
-}
-
-/// A section that is not written where it says what `default-spec.toml` says: a run keeps its id when the program learns new settings.
-macro_rules! later_section {
-    ($(#[$meta:meta])* $name:ident at $path:expr, { $($field:ident: $type:ty),* $(,)? }) => {
-        section!($(#[$meta])* $name { $($field: $type),* });
-
-        impl Default for $name {
-            fn default() -> Self {
-                default_section(&$path)
-            }
-        }
-    };
-}
-
-fn default_section<T: serde::de::DeserializeOwned>(path: &[&str]) -> T {
-    let mut section = toml::Value::Table(DEFAULT_SPEC.parse().expect("the defaults parse"));
-    for name in path {
-        section = section.get(*name).expect("the defaults have every section").clone();
-    }
-    section.try_into().expect("the defaults are well-typed")
-}
-
-fn is_default<T: Default + PartialEq>(section: &T) -> bool {
-    *section == T::default()
 }
 
 macro_rules! choice {
@@ -129,8 +75,8 @@ section!(
         limit: usize,
         train_limit: usize,
         overlap: OverlapPolicy,
-        #[serde(default)] no_reference: NoReference,
-        #[serde(default)] leak: LeakSpec,
+        no_reference: NoReference,
+        leak: LeakSpec,
         columns: ColumnSpec,
     }
 );
@@ -164,7 +110,6 @@ section!(
     /// `[model]`
     ModelSpec {
         path: PathBuf,
-        #[serde(default, skip_serializing_if = "is_unset")]
         tokenizer: PathBuf,
         dtype: Dtype,
         device: DeviceName,
@@ -175,11 +120,8 @@ section!(
     /// `[prompt]`
     PromptSpec {
         template: String,
-        #[serde(default = "no_chat", skip_serializing_if = "is_no_chat")]
         chat: String,
-        #[serde(default, skip_serializing_if = "String::is_empty")]
         system: String,
-        #[serde(default = "chat_date", skip_serializing_if = "is_chat_date")]
         chat_date: String,
         answer_prefix: String,
         answer_suffix: String,
@@ -248,9 +190,7 @@ section!(
         eval_steps: u64,
         patience: u64,
         checkpoint_steps: u64,
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         rslora: bool,
-        #[serde(default, skip_serializing_if = "is_unset")]
         adapter: PathBuf,
     }
 );
@@ -258,7 +198,6 @@ section!(
     /// `[hybrid]`
     HybridSpec {
         train_context: TrainContext,
-        #[serde(default, skip_serializing_if = "is_unset")]
         adapter: PathBuf,
     }
 );
@@ -276,19 +215,17 @@ section!(
         audit_samples: usize,
         bootstrap_resamples: usize,
         confidence: f64,
-        #[serde(default, skip_serializing_if = "is_default")]
         server: ServerSpec,
-        #[serde(default, skip_serializing_if = "is_default")]
         offline: OfflineSpec,
     }
 );
-later_section!(
+section!(
     /// `[measure.server]`
-    ServerSpec at ["measure", "server"], { rate: f64, queries: usize }
+    ServerSpec { rate: f64, queries: usize }
 );
-later_section!(
+section!(
     /// `[measure.offline]`
-    OfflineSpec at ["measure", "offline"], { questions: usize, repeats: u32 }
+    OfflineSpec { questions: usize, repeats: u32 }
 );
 section!(
     /// `[contrasts]`
@@ -304,15 +241,13 @@ section!(
         storage_gib_month: f64,
         storage_months: f64,
         horizon_queries: u64,
-        #[serde(default, skip_serializing_if = "is_default")]
         people: PeopleSpec,
-        #[serde(default, skip_serializing_if = "is_default")]
         usage: UsageSpec,
     }
 );
-later_section!(
+section!(
     /// `[cost.people]`
-    PeopleSpec at ["cost", "people"], {
+    PeopleSpec {
         human_hour: f64,
         index_minutes: f64,
         training_minutes: f64,
@@ -321,9 +256,9 @@ later_section!(
         training_update_minutes: f64,
     }
 );
-later_section!(
+section!(
     /// `[cost.usage]`
-    UsageSpec at ["cost", "usage"], { months: f64, queries_per_month: f64, updates_per_month: f64 }
+    UsageSpec { months: f64, queries_per_month: f64, updates_per_month: f64 }
 );
 choice!(
     /// `dataset.format`

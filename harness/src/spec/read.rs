@@ -269,15 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn sections_of_later_versions_are_not_written_while_they_say_nothing() {
-        let json = |text: &str| serde_json::to_value(read(text, &[]).unwrap()).unwrap();
-        let silent = json("");
-        assert!(silent["cost"].get("usage").is_none() && silent["cost"].get("people").is_none(), "{silent}");
-        assert!(silent["measure"].get("server").is_none() && silent["measure"].get("offline").is_none(), "{silent}");
-        assert_eq!(serde_json::from_value::<RunSpec>(silent).unwrap(), read("", &[]).unwrap());
-        let said = json("[cost.usage]\nmonths = 6\n");
-        assert_eq!(said["cost"]["usage"]["months"], 6.0);
-        assert_eq!(serde_json::from_value::<RunSpec>(said).unwrap().cost.usage.months, 6.0);
+    fn a_spec_recorded_before_a_setting_is_read_with_its_default() {
+        let mut recorded = serde_json::to_value(read("[finetune]\nrank = 3\n", &[]).unwrap()).unwrap();
+        recorded["cost"].as_object_mut().unwrap().remove("usage");
+        recorded["prompt"].as_object_mut().unwrap().remove("chat");
+        let spec: RunSpec = serde_json::from_value(with_defaults(recorded)).unwrap();
+        assert_eq!(spec, read("[finetune]\nrank = 3\n", &[]).unwrap());
     }
 
     #[test]

@@ -185,6 +185,34 @@ pub struct JournalRow {
 }
 
 impl JournalRow {
+    /// A row in which nothing was answered yet.
+    pub fn blank(run_id: &str, variant: &str, seed: u64, sample_id: &str, phase: Phase) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            run_id: run_id.to_owned(),
+            variant: variant.to_owned(),
+            seed,
+            sample_id: sample_id.to_owned(),
+            repeat: 0,
+            phase,
+            answer: String::new(),
+            finish_reason: String::new(),
+            prompt_tokens: 0,
+            context_tokens: 0,
+            completion_tokens: 0,
+            cached_tokens: 0,
+            hits: Vec::new(),
+            context_cut: false,
+            scores: BTreeMap::new(),
+            stage_ns: StageNs::default(),
+            ttft_ns: 0,
+            e2e_ns: 0,
+            flops: 0.0,
+            error: None,
+            resources: QueryResources::default(),
+        }
+    }
+
     /// The row without what may differ when nothing has changed: times, and the run it belongs to.
     pub fn timeless(&self) -> Self {
         Self {
@@ -201,28 +229,12 @@ impl JournalRow {
     #[cfg(test)]
     pub(crate) fn example(phase: Phase, variant: &str, seed: u64, sample: &str) -> Self {
         Self {
-            schema_version: SCHEMA_VERSION,
-            run_id: "test".to_owned(),
-            variant: variant.to_owned(),
-            seed,
-            sample_id: sample.to_owned(),
-            repeat: 0,
-            phase,
             answer: "blue".to_owned(),
             finish_reason: "stop".to_owned(),
             prompt_tokens: 20,
-            context_tokens: 0,
             completion_tokens: 3,
-            cached_tokens: 0,
-            hits: Vec::new(),
-            context_cut: false,
-            scores: BTreeMap::new(),
-            stage_ns: StageNs::default(),
-            ttft_ns: 0,
-            e2e_ns: 0,
             flops: 1e9,
-            error: None,
-            resources: QueryResources::default(),
+            ..Self::blank("test", variant, seed, sample, phase)
         }
     }
 }

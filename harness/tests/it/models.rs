@@ -56,7 +56,7 @@ fn a_template_that_prints_the_plain_prompt_changes_no_answer_and_no_training() {
     let shown = sandbox.run(0, &["plan", "--limit", "12", "--set", "prompt.chat=plain.jinja"]).out;
     assert!(shown.contains("equals that of answering, token by token"), "{shown}");
     let refused = sandbox.run(2, &run("chat", &[&variants[..], &["--resume"]].concat())).err;
-    assert!(refused.contains("`prompt.chat` was") && refused.contains("is its default"), "{refused}");
+    assert!(refused.contains("`prompt.chat` was") && refused.contains("is \"none\""), "{refused}");
 }
 
 #[test]

@@ -94,6 +94,20 @@ fn shards_that_were_killed_at_random_make_the_undivided_run() {
 }
 
 #[test]
+fn a_merged_run_keeps_the_server_scenario_of_its_first_shard() {
+    let sandbox = Sandbox::new();
+    let server = ["--set", "measure.server.rate=1000", "--set", "measure.server.queries=6"];
+    for (output, shard) in [("one", "1/2"), ("two", "2/2")] {
+        sandbox.run(0, &run(BARE, output, &[&server[..], &["--shard", shard]].concat()));
+    }
+    sandbox.run(0, &["merge", "one", "two", "-o", "merged"]);
+    let served = |run: &str| fs::read_to_string(sandbox.path(run).join("server.jsonl")).unwrap();
+    assert_eq!(served("merged"), served("one"));
+    assert_eq!(served("merged").lines().count(), 6);
+    assert!(fs::read_to_string(sandbox.path("merged/report.md")).unwrap().contains("Server: 1,000 queries per second"));
+}
+
+#[test]
 fn what_does_not_belong_together_is_named() {
     let sandbox = Sandbox::new();
     sandbox.run(0, &run(BARE, "one", &["--shard", "1/3"]));

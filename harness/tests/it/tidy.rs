@@ -7,7 +7,7 @@ use crate::sandbox::project_root;
 
 /// Modules by layer; a module may use its own layer and those above it in this list.
 const LAYERS: &[&[&str]] = &[
-    &["stats", "diagnostic", "clock", "kernel", "rng"],
+    &["stats", "diagnostic", "clock", "fence", "kernel", "rng"],
     &["spec"],
     &["store"],
     &["dataset", "score"],

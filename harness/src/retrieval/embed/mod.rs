@@ -83,13 +83,12 @@ fn form_of(path: &Path) -> Result<Form, RetrievalError> {
     }
 }
 
-/// Parses a tokenizer and takes off its own truncation and padding: the embedder sets what it needs.
+/// Parses a tokenizer without its own truncation and padding: the embedder sets what it needs.
 fn parse_tokenizer(bytes: &[u8], path: &Path) -> Result<Tokenizer, RetrievalError> {
-    let refused = |error: tokenizers::Error| folder::problem(path, format!("`tokenizer.json`: {}", first_line(&error)));
-    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(refused)?;
-    tokenizer.with_truncation(None).map_err(refused)?;
-    tokenizer.with_padding(None);
-    Ok(tokenizer)
+    crate::lm::tokenizer::parse(bytes).map_err(|problem| {
+        let line = problem.lines().next().unwrap_or_default();
+        folder::problem(path, format!("`tokenizer.json`: {line}"))
+    })
 }
 
 fn tokenizer_error(error: tokenizers::Error) -> RetrievalError {

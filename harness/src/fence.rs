@@ -11,7 +11,7 @@ thread_local! {
 static QUIET: Once = Once::new();
 
 /// What `parse` gives; nothing if it panicked. The panic is not printed: the caller says what is wrong with the file.
-pub(super) fn fenced<T>(parse: impl FnOnce() -> T) -> Option<T> {
+pub fn fenced<T>(parse: impl FnOnce() -> T) -> Option<T> {
     QUIET.call_once(|| {
         let loud = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
