@@ -349,6 +349,27 @@ pub struct ExportArgs {
 }
 
 /// Tools that a run can be given to.
+/// Size of a generated world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WorldSize {
+    /// For tests.
+    Tiny,
+    /// The built-in set.
+    Standard,
+    /// For scale.
+    Large,
+}
+
+impl From<WorldSize> for crate::dataset::world::Size {
+    fn from(size: WorldSize) -> Self {
+        match size {
+            WorldSize::Tiny => Self::Tiny,
+            WorldSize::Standard => Self::Standard,
+            WorldSize::Large => Self::Large,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ExportForm {
     /// `results_*.json` and `samples_*.jsonl` of lm-evaluation-harness
@@ -421,6 +442,9 @@ pub enum DatasetVerb {
         /// Seed of everything in it
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// tiny: 67 documents; standard: the built-in set; large: 100,000 documents
+        #[arg(long, default_value = "standard")]
+        size: WorldSize,
         /// New folder
         #[arg(long, short, value_name = "DIR")]
         output: PathBuf,

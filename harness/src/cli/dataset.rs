@@ -19,9 +19,9 @@ pub fn run(args: &DatasetArgs, global: &Global) -> Result<(), Failure> {
             crate::store::RunFolder::check_vacant(output)?;
             dataset::write_native(&load(source)?, output).map_err(|error| Failure::runtime(&error))
         }
-        DatasetVerb::World { seed, output } => {
+        DatasetVerb::World { seed, size, output } => {
             crate::store::RunFolder::check_vacant(output)?;
-            let world = dataset::world::generate(&dataset::world::WorldConfig { seed: *seed, ..dataset::world::WorldConfig::default() });
+            let world = dataset::world::generate(&dataset::world::WorldConfig::of((*size).into(), *seed));
             dataset::write_native(&world.dataset, output).map_err(|error| Failure::runtime(&error))
         }
     }

@@ -78,7 +78,7 @@ impl crate::diagnostic::Hint for PretrainError {
 }
 
 /// Pre-trains to the end and writes the model (f16) to `out_dir`, one line per
-/// evaluation in `pretrain.jsonl`, one per optimizer step in `training.jsonl` and one per known fact in `exposures.jsonl`. A second call with the
+/// evaluation in `pretrain.jsonl`, one per optimizer step in `training.jsonl` and one per known entity in `exposures.jsonl`. A second call with the
 /// same spec and folder goes on where the first was interrupted.
 ///
 /// # Errors
@@ -93,8 +93,9 @@ pub fn pretrain(
     let world = world::generate(&spec.world);
     let tokenizer = build_tokenizer()?;
     let (decoder, parameters) = full::trainable(&initial_decoder(spec, tokenizer.id_count())?)?;
-    let batches = PretrainBatches { spec, curriculum: Curriculum::training(&world, &tokenizer, spec.loss) };
-    let evaluator = Evaluator::new(&Curriculum::evaluation(&world, &tokenizer, spec.loss), spec.eval_questions, spec.seed)?;
+    let batches = PretrainBatches::new(spec, Curriculum::training(&world, &tokenizer, spec.loss));
+    let asking = Curriculum::evaluation(&world, &tokenizer, spec.loss);
+    let evaluator = Evaluator::new(&asking, spec.eval_questions, spec.seed)?;
     let log = EvaluationLog { path: out_dir.join("pretrain.jsonl") };
     std::fs::create_dir_all(out_dir).map_err(|source| PretrainError::File { path: out_dir.into(), source })?;
     let checkpoint = out_dir.join("checkpoint");
@@ -124,7 +125,7 @@ pub fn pretrain(
         return Err(error);
     }
     let decoder = full::frozen(&decoder)?;
-    let scored = evaluator.score(&decoder, progress.step)?;
+    let scored = Evaluator::new(&asking, spec.final_questions, spec.seed)?.score(&decoder, progress.step)?;
     log.write(&scored)?;
     events(PretrainEvent::Evaluation(&scored));
     write_lines(&out_dir.join("exposures.jsonl"), &exposures(spec)?)?;
@@ -249,6 +250,7 @@ mod tests {
 
     use super::super::pretrain_spec::ModelShape;
     use super::*;
+    use crate::dataset::world::{Size, WorldConfig};
 
     fn shipped() -> PretrainSpec {
         toml::from_str(include_str!("../../../specs/pretrain.toml")).unwrap()
@@ -258,7 +260,8 @@ mod tests {
     fn tiny() -> PretrainSpec {
         let mut spec = shipped();
         spec.model = ModelShape { layers: 2, hidden: 16, heads: 2, head_dim: 8, intermediate: 24, ..spec.model };
-        (spec.tokens_per_step, spec.checkpoint_steps, spec.eval_steps, spec.eval_questions) = (200, 2, 4, 2);
+        (spec.tokens_per_step, spec.checkpoint_steps, spec.eval_steps, spec.eval_questions, spec.final_questions) = (200, 2, 4, 2, 2);
+        spec.world = WorldConfig::of(Size::Tiny, 1);
         for stage in &mut spec.stage {
             stage.tokens = 300;
         }

@@ -1,24 +1,30 @@
 //! The curriculum as a source of batches, and how often they show each fact.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::curriculum::{Curriculum, Showing};
 use super::pretrain::PretrainError;
 use super::pretrain_spec::{PretrainSpec, Stage};
-use super::pretrain_tokenizer::build_tokenizer;
 use super::{BatchSource, TrainingSequence};
-use crate::dataset::world;
+use crate::dataset::world::{self, Entity, Wordings};
 use crate::rng::Rng;
 
 /// A batch for every step of a pre-training.
 pub(super) struct PretrainBatches<'a> {
-    pub spec: &'a PretrainSpec,
-    pub curriculum: Curriculum<'a>,
+    spec: &'a PretrainSpec,
+    curriculum: Curriculum<'a>,
+    /// What is shown of known entities, in order of time.
+    showings: Vec<Showing>,
 }
 
-impl PretrainBatches<'_> {
+impl<'a> PretrainBatches<'a> {
+    /// Spreads what is shown over the stages with a share of facts, in random order.
+    pub fn new(spec: &'a PretrainSpec, curriculum: Curriculum<'a>) -> Self {
+        let mut showings = schedule(curriculum.known());
+        Rng::new(spec.seed, "pretrain/showings").shuffle(&mut showings);
+        Self { spec, curriculum, showings }
+    }
+
     fn stage_steps(&self, stage: &Stage) -> u64 {
         stage.tokens.div_ceil(self.spec.tokens_per_step as u64)
     }
@@ -32,16 +38,22 @@ impl PretrainBatches<'_> {
         reached.unwrap_or(self.spec.stage.last().expect("checked: there is a stage"))
     }
 
-    /// The facts of a step; they come first in its stream and end with the row that reaches their share.
-    fn facts(&self, stage: &Stage, rng: &mut Rng) -> Vec<(TrainingSequence, Vec<Showing>)> {
-        let goal = stage.facts * self.spec.tokens_per_step as f64;
-        let (mut rows, mut tokens) = (Vec::new(), 0);
-        while (tokens as f64) < goal {
-            let row = self.curriculum.facts(stage.fact_questions, rng).expect("the tokenizer takes any text");
-            tokens += row.0.tokens.len();
-            rows.push(row);
+    /// What a step shows: the part of all showings that its stage's weight has of the weights of all steps.
+    fn showings(&self, step: u64) -> &[Showing] {
+        let total = self.weight_before(self.steps());
+        let place = |step| if total > 0.0 { (self.weight_before(step) / total * self.showings.len() as f64).round() as usize } else { 0 };
+        &self.showings[place(step)..place(step + 1)]
+    }
+
+    /// Sum of `stage.facts` over the steps before `step`.
+    fn weight_before(&self, step: u64) -> f64 {
+        let (mut weight, mut begin) = (0.0, 0);
+        for stage in &self.spec.stage {
+            let steps = self.stage_steps(stage);
+            weight += stage.facts * step.saturating_sub(begin).min(steps) as f64;
+            begin += steps;
         }
-        rows
+        weight
     }
 
     fn stream(&self, step: u64) -> Rng {
@@ -53,7 +65,8 @@ impl BatchSource for PretrainBatches<'_> {
     fn batches(&self, step: u64) -> Vec<Vec<TrainingSequence>> {
         let stage = self.stage(step);
         let mut rng = self.stream(step);
-        let mut rows: Vec<TrainingSequence> = self.facts(stage, &mut rng).into_iter().map(|(row, _)| row).collect();
+        let facts = self.curriculum.facts(self.showings(step), stage.fact_questions, &mut rng);
+        let mut rows: Vec<TrainingSequence> = facts.expect("the tokenizer takes any text");
         let mut tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
         while tokens < self.spec.tokens_per_step {
             let row = self.curriculum.reading(&stage.reading, &mut rng).expect("the tokenizer takes any text");
@@ -83,48 +96,51 @@ fn pack(mut rows: Vec<TrainingSequence>, count: usize) -> Vec<Vec<TrainingSequen
     batches
 }
 
-/// How often pre-training shows a fact.
+/// All showings of these entities: as often as their exposures say, those that are asked every second time.
+fn schedule(known: &[Entity]) -> Vec<Showing> {
+    let times = |entity: &Entity| entity.exposure.map_or((0, false), |exposure| (exposure.times, exposure.wordings == Wordings::Asked));
+    let show = |(entity, (times, asked)): (usize, (u64, bool))| (0..times).map(move |time| Showing { entity, asked: asked && time % 2 == 0 });
+    known.iter().map(times).enumerate().flat_map(show).collect()
+}
+
+/// How often pre-training shows every fact of an entity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exposure {
     /// The entity.
     pub name: String,
-    /// The relation.
-    pub relation: String,
-    /// Times that a biography states it.
+    /// In one text, in several, or asked as well.
+    pub wordings: Wordings,
+    /// Times that a text states it.
     pub stated: u64,
     /// Times that it is asked without a passage.
     pub asked: u64,
 }
 
-/// Counts what the whole pre-training shows, in the world's order, by drawing its rows again.
+/// Counts what a pre-training shows, in the world's order.
 ///
 /// # Errors
 /// As [`super::pretrain::pretrain`] for a spec that cannot be trained with.
 pub fn exposures(spec: &PretrainSpec) -> Result<Vec<Exposure>, PretrainError> {
     spec.check()?;
-    let (world, tokenizer) = (world::generate(&spec.world), build_tokenizer()?);
-    let source = PretrainBatches { spec, curriculum: Curriculum::training(&world, &tokenizer, spec.loss) };
-    let mut counts: BTreeMap<(usize, usize), (u64, u64)> = BTreeMap::new();
-    for step in 0..source.steps() {
-        for showing in source.facts(source.stage(step), &mut source.stream(step)).into_iter().flat_map(|(_, shown)| shown) {
-            let (stated, asked) = counts.entry((showing.entity, showing.relation)).or_default();
-            *(if showing.asked { asked } else { stated }) += 1;
-        }
+    let known: Vec<Entity> = world::generate(&spec.world).pretrained().cloned().collect();
+    let any = spec.stage.iter().any(|stage| stage.facts > 0.0);
+    let showings = if any { schedule(&known) } else { Vec::new() };
+    let mut rows: Vec<Exposure> = known
+        .iter()
+        .filter_map(|entity| Some((entity.name.to_string(), entity.exposure?)))
+        .map(|(name, exposure)| Exposure { name, wordings: exposure.wordings, stated: 0, asked: 0 })
+        .collect();
+    for showing in showings {
+        let row = &mut rows[showing.entity];
+        *(if showing.asked { &mut row.asked } else { &mut row.stated }) += 1;
     }
-    let known = source.curriculum.known().iter().enumerate();
-    let facts = known.flat_map(|(index, entity)| entity.kind().relations.iter().enumerate().map(move |(r, form)| (index, entity, r, form)));
-    Ok(facts
-        .map(|(index, entity, relation, form)| {
-            let (stated, asked) = counts.get(&(index, relation)).copied().unwrap_or_default();
-            Exposure { name: entity.name.to_string(), relation: form.key.to_owned(), stated, asked }
-        })
-        .collect())
+    Ok(rows)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::pretrain_tokenizer::build_tokenizer;
     use super::*;
-    use crate::dataset::world::TYPES;
 
     fn shipped() -> PretrainSpec {
         toml::from_str(include_str!("../../../specs/pretrain.toml")).unwrap()
@@ -134,7 +150,7 @@ mod tests {
     fn a_batch_depends_on_its_step_alone_and_micro_batches_are_alike() {
         let (spec, tokenizer) = (shipped(), build_tokenizer().unwrap());
         let world = world::generate(&spec.world);
-        let source = || PretrainBatches { spec: &spec, curriculum: Curriculum::training(&world, &tokenizer, spec.loss) };
+        let source = || PretrainBatches::new(&spec, Curriculum::training(&world, &tokenizer, spec.loss));
         let (one, two) = (source(), source());
         for step in [0, 700, one.steps() - 1] {
             let batches = one.batches(step);
@@ -148,16 +164,22 @@ mod tests {
     }
 
     #[test]
-    fn exposures_are_counted_for_every_known_fact_and_grow_with_the_facts_share() {
-        let total = |share: f64| {
-            let mut spec = shipped();
-            spec.stage.truncate(1);
-            (spec.stage[0].tokens, spec.stage[0].facts) = (20_000, share);
-            let rows = exposures(&spec).unwrap();
-            assert_eq!(rows.len(), world::generate(&spec.world).pretrained().count() * TYPES[0].relations.len());
-            rows.iter().map(|row| row.stated + row.asked).sum::<u64>()
-        };
-        assert_eq!(total(0.0), 0);
-        assert!(0 < total(0.2) && total(0.2) < total(0.8));
+    fn every_known_entity_is_shown_as_often_as_it_is_said_to_be() {
+        let (spec, tokenizer) = (shipped(), build_tokenizer().unwrap());
+        let world = world::generate(&spec.world);
+        let source = PretrainBatches::new(&spec, Curriculum::training(&world, &tokenizer, spec.loss));
+        let mut counts = vec![(0, 0); source.curriculum.known().len()];
+        for showing in (0..source.steps()).flat_map(|step| source.showings(step)) {
+            let count = &mut counts[showing.entity];
+            *(if showing.asked { &mut count.1 } else { &mut count.0 }) += 1;
+        }
+        let rows = exposures(&spec).unwrap();
+        assert_eq!(rows.iter().map(|row| (row.stated, row.asked)).collect::<Vec<_>>(), counts);
+        for (entity, row) in world.pretrained().zip(&rows) {
+            let exposure = entity.exposure.unwrap();
+            assert_eq!((row.stated + row.asked, row.wordings), (exposure.times, exposure.wordings), "{}", row.name);
+            assert_eq!(row.asked > 0, exposure.wordings == Wordings::Asked);
+        }
+        assert!(source.showings(0).is_empty(), "facts come after reading");
     }
 }

@@ -1,15 +1,15 @@
 //! What a model in training can do: reading with names it never saw, and recall of what it was shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{D, Device, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::curriculum::{Curriculum, Probe, ReadingForm};
+use super::curriculum::{Asking, Curriculum, Probe, ReadingForm};
 use super::full;
 use super::pretrain::PretrainError;
-use crate::dataset::world::TYPES;
+use crate::dataset::world::{Entity, Exposure, TYPES, VARIETY};
 use crate::lm::ModelError;
 use crate::lm::decoder::{Decoder, Positions};
 use crate::rng::Rng;
@@ -24,7 +24,7 @@ pub struct Evaluation {
     pub step: u64,
     /// Questions behind each figure.
     pub questions: usize,
-    /// `read_1`, `read_4_near`, `recall`, ...: see [`Evaluator::new`].
+    /// `read_1`, `read_4_near`, `recall_100_asked`, ...: see [`Evaluator::new`].
     pub exact_match: BTreeMap<String, f64>,
 }
 
@@ -36,9 +36,12 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// Draws the questions:
-    /// `read_1`, `read_2`, `read_4` passages of two to three sentences (most of one type), `read_4_near` with near names,
-    /// `read_4_held_out` and `recall_held_out` in held-out wordings; `recall` of known facts and `fresh` (never shown) without passages.
+    /// Draws the questions, so many of each kind.
+    ///
+    /// About passages of two to three facts, most of one type, on names that pre-training never uses: `read_1`, `read_2` and `read_4`
+    /// passages, `read_4_near` with near names, `read_4_held_out` in held-out wordings; `names_1` and `names_4` about invented names alone;
+    /// `alias_4`, `unstated_4`, `inverse_4`, `multi_hop_4` and `compare_4`. Without passages, all in wordings that pre-training uses:
+    /// `recall_<times>_<wordings>` for every exposure of known entities, and `fresh` for what was never shown.
     pub fn new(curriculum: &Curriculum, questions: usize, seed: u64) -> Result<Self, ModelError> {
         let form = |count, near_names| ReadingForm {
             passages: (count, count),
@@ -46,29 +49,51 @@ impl Evaluator {
             same_type: 0.7,
             same_relation: 0.3,
             near_names,
+            name_words: 0,
+            variety: VARIETY,
+            aliases: 1.0 / 3.0,
+            unstated: 0.0,
+            inverse: 0.0,
+            multi_hop: 0.0,
+            compare: 0.0,
             questions: 1,
         };
         let mut probes = BTreeMap::new();
         let reading = [
-            ("read_1", form(1, 0.0), false),
-            ("read_2", form(2, 0.0), false),
-            ("read_4", form(4, 0.0), false),
-            ("read_4_near", form(4, 1.0), false),
-            ("read_4_held_out", form(4, 0.0), true),
+            ("read_1", form(1, 0.0), Asking::Fact, false),
+            ("read_2", form(2, 0.0), Asking::Fact, false),
+            ("read_4", form(4, 0.0), Asking::Fact, false),
+            ("read_4_near", form(4, 1.0), Asking::Fact, false),
+            ("read_4_held_out", form(4, 0.0), Asking::Fact, true),
+            ("names_1", form(1, 0.0), Asking::InventedName, false),
+            ("names_4", form(4, 0.0), Asking::InventedName, false),
+            ("alias_4", form(4, 0.0), Asking::Alias, false),
+            ("unstated_4", form(4, 0.0), Asking::Unstated, false),
+            ("inverse_4", form(4, 0.0), Asking::Inverse, false),
+            ("multi_hop_4", form(4, 0.0), Asking::MultiHop, false),
+            ("compare_4", form(4, 0.0), Asking::Compare, false),
         ];
-        for (name, form, held_out) in reading {
-            let probe = |index| curriculum.reading_probe(&form, held_out, &mut Rng::indexed(seed, name, index as u64));
+        for (name, form, asking, held_out) in reading {
+            let probe = |index| curriculum.reading_probe(&form, asking, held_out, &mut Rng::indexed(seed, name, index as u64));
             probes.insert(name.to_owned(), (0..questions).map(probe).collect::<Result<_, _>>()?);
         }
-        for (name, known, held_out) in [("recall", true, false), ("recall_held_out", true, true), ("fresh", false, false)] {
+        let strata: BTreeSet<Exposure> = curriculum.known().iter().filter_map(|entity| entity.exposure).collect();
+        for exposure in strata {
+            let known: Vec<&Entity> = curriculum.known().iter().filter(|entity| entity.exposure == Some(exposure)).collect();
+            let name = format!("recall_{}_{}", exposure.times, exposure.wordings.key());
             let probe = |index: usize| {
-                let rng = &mut Rng::indexed(seed, name, index as u64);
-                let stranger = curriculum.stranger(index % TYPES.len(), rng);
-                let entity = if known && !curriculum.known().is_empty() { rng.choose(curriculum.known()) } else { &stranger };
-                curriculum.recall_probe(entity, rng.below(entity.values.len()), held_out, rng)
+                let rng = &mut Rng::indexed(seed, &name, index as u64);
+                let entity = *rng.choose(&known);
+                curriculum.recall_probe(entity, rng.below(entity.values.len()), false, rng)
             };
-            probes.insert(name.to_owned(), (0..questions).map(probe).collect::<Result<_, _>>()?);
+            probes.insert(name.clone(), (0..questions).map(probe).collect::<Result<_, _>>()?);
         }
+        let stranger = |index: usize| {
+            let rng = &mut Rng::indexed(seed, "fresh", index as u64);
+            let entity = curriculum.stranger(index % TYPES.len(), rng);
+            curriculum.recall_probe(&entity, rng.below(entity.values.len()), false, rng)
+        };
+        probes.insert("fresh".to_owned(), (0..questions).map(stranger).collect::<Result<_, _>>()?);
         Ok(Self { probes, questions })
     }
 

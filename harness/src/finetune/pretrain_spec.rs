@@ -22,6 +22,8 @@ pub struct PretrainSpec {
     pub eval_steps: u64,
     /// Questions per figure of an evaluation.
     pub eval_questions: usize,
+    /// The same for the last one.
+    pub final_questions: usize,
     /// The world that is learnt.
     pub world: WorldConfig,
     /// Form of the model.
@@ -76,7 +78,7 @@ pub struct OptimizerSettings {
 pub struct Stage {
     /// Its length in tokens, rounded to whole steps of `tokens_per_step`.
     pub tokens: u64,
-    /// Share of its tokens that are facts of known entities.
+    /// Weight of its steps when what is shown of known entities is spread over all steps; their exposures say how much that is.
     pub facts: f64,
     /// Questions of a closed-book row.
     pub fact_questions: usize,
@@ -94,6 +96,7 @@ impl PretrainSpec {
         positive("micro_batches", self.micro_batches)?;
         positive("eval_steps", self.eval_steps as usize)?;
         positive("eval_questions", self.eval_questions)?;
+        positive("final_questions", self.final_questions)?;
         positive("stage", self.stage.len())?;
         for stage in &self.stage {
             range("stage.reading.passages", stage.reading.passages, 9)?;

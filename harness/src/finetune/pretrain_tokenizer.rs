@@ -60,7 +60,7 @@ fn train(special: &[AddedToken]) -> Result<BPE, tokenizers::Error> {
     // "Ġ" is how byte-level vocabularies write a blank.
     let inside = world::vocabulary().into_iter().map(|word| format!("\u{120}{word}"));
     let line_starts = ["Passage", "Question", "Answer"].map(str::to_owned);
-    let single = (0..10).map(|digit| format!("\u{120}{digit}")).chain([":", "-", ";"].map(|sign| format!("\u{120}{sign}")));
+    let single = (0..10).map(|digit| format!("\u{120}{digit}")).chain([":", "-", ";", "|"].map(|sign| format!("\u{120}{sign}")));
     trainer.feed(inside.chain(line_starts).chain(single), |word| Ok(vec![word.to_owned()]))?;
     let mut bpe = BPE::default();
     trainer.train(&mut bpe)?;

@@ -28,7 +28,7 @@ fn words(onsets: &[&str], rimes: &[&str]) -> Vec<String> {
 pub struct Name {
     /// First word.
     pub first: String,
-    /// Second word.
+    /// Second word; two words in a world of long names.
     pub second: String,
 }
 
@@ -43,6 +43,8 @@ impl std::fmt::Display for Name {
 pub enum Pool {
     /// Any name.
     All,
+    /// Any name, with two words at its end: 884,736 names for a world that is too large for pairs.
+    Long,
     /// Nine names in ten: pre-training.
     Training,
     /// The tenth that pre-training never uses: its evaluation.
@@ -53,7 +55,7 @@ impl Pool {
     fn holds(self, first: usize, second: usize) -> bool {
         let tenth = (7 * first + 3 * second).is_multiple_of(10);
         match self {
-            Self::All => true,
+            Self::All | Self::Long => true,
             Self::Training => !tenth,
             Self::Evaluation => tenth,
         }
@@ -72,10 +74,22 @@ pub struct NameSource {
 impl NameSource {
     /// All names of the pool are free but `taken`.
     pub fn new(pool: Pool, taken: BTreeSet<Name>) -> Self {
-        Self { first: first_words(), second: second_words(), taken, pool }
+        let mut second = second_words();
+        if pool == Pool::Long {
+            second = second.iter().flat_map(|one| second.iter().map(move |two| format!("{one} {two}"))).collect();
+        }
+        Self { first: first_words(), second, taken, pool }
     }
 
-    /// A free name. The caller sees to it that far fewer than the 9,216 names are taken.
+    /// The same source with the first `words` of either list alone.
+    pub fn narrowed(&self, words: usize) -> Self {
+        let mut narrow = self.clone();
+        narrow.first.truncate(words);
+        narrow.second.truncate(words);
+        narrow
+    }
+
+    /// A free name. The caller sees to it that far fewer than the pool's names (9,216 pairs of words) are taken.
     pub fn draw(&self, rng: &mut Rng) -> Name {
         loop {
             if let Some(name) = self.name(rng.below(self.first.len()), rng.below(self.second.len())) {
@@ -84,7 +98,7 @@ impl NameSource {
         }
     }
 
-    /// A free name that shares one word with `other`.
+    /// A free name that shares one word with `other`: its first, or its whole second part.
     pub fn draw_near(&self, other: &Name, rng: &mut Rng) -> Name {
         loop {
             let (mut first, mut second) = (rng.below(self.first.len()), rng.below(self.second.len()));
@@ -97,6 +111,13 @@ impl NameSource {
                 return name;
             }
         }
+    }
+
+    /// A free name, which is then taken.
+    pub fn take_new(&mut self, rng: &mut Rng) -> Name {
+        let name = self.draw(rng);
+        self.take(&name);
+        name
     }
 
     /// Takes a name out of the free ones.
@@ -127,14 +148,15 @@ mod tests {
 
     #[test]
     fn drawn_names_are_free_and_near_names_share_one_word() {
-        let mut source = NameSource::new(Pool::All, BTreeSet::new());
-        let mut rng = Rng::new(1, "names");
-        for _ in 0..500 {
-            let name = source.draw(&mut rng);
-            source.take(&name);
-            let near = source.draw_near(&name, &mut rng);
-            assert!((near.first == name.first) ^ (near.second == name.second), "{name} {near}");
-            assert!(!source.taken.contains(&near));
+        for pool in [Pool::All, Pool::Long] {
+            let mut source = NameSource::new(pool, BTreeSet::new());
+            let mut rng = Rng::new(1, "names");
+            for _ in 0..500 {
+                let name = source.take_new(&mut rng);
+                let near = source.draw_near(&name, &mut rng);
+                assert!((near.first == name.first) ^ (near.second == name.second), "{name} {near}");
+                assert!(!source.taken.contains(&near));
+            }
         }
     }
 }

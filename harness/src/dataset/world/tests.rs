@@ -1,34 +1,56 @@
 //! What must hold for every world.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::dataset::Sample;
+use crate::dataset::{Document, Sample};
 
 fn world() -> World {
     generate(&WorldConfig::default())
 }
 
-fn sample_answer_is_in_its_document(world: &World, sample: &Sample) -> bool {
-    let document = world.dataset.documents.iter().find(|document| document.id == sample.relevant[0]).unwrap();
-    let value = sample.references[0].rsplit(" : ").next().unwrap().trim_end_matches(" ;");
-    document.text.contains(value)
+fn documents(world: &World) -> BTreeMap<&str, &Document> {
+    world.dataset.documents.iter().map(|document| (document.id.as_str(), document)).collect()
+}
+
+fn of<'a>(world: &'a World, slice: &'static str, value: &'static str) -> Vec<&'a Sample> {
+    let found: Vec<&Sample> = world.dataset.test.iter().filter(|sample| sample.slices[slice] == value).collect();
+    assert!(!found.is_empty(), "no test question with {slice} = {value}");
+    found
 }
 
 #[test]
 fn the_same_configuration_gives_the_same_world_and_another_seed_another() {
-    let config = WorldConfig { seed: 2, ..WorldConfig::default() };
-    assert_eq!(generate(&config).dataset, generate(&config).dataset);
-    assert_ne!(generate(&config).dataset.test, world().dataset.test);
+    for size in [Size::Tiny, Size::Standard] {
+        let config = WorldConfig::of(size, 2);
+        assert_eq!(generate(&config).dataset, generate(&config).dataset);
+        assert_ne!(generate(&config).dataset.test, generate(&WorldConfig::of(size, 1)).dataset.test);
+    }
 }
 
 #[test]
 fn entities_have_names_of_their_own_and_changed_facts_have_new_values() {
     let world = world();
-    assert_eq!(world.reserved_names().len(), world.entities.len());
+    let aliases = world.entities.iter().filter(|entity| entity.alias.is_some()).count();
+    assert!(aliases > world.entities.len() / 4);
+    assert_eq!(world.reserved_names().len(), world.entities.len() + aliases);
     for entity in world.entities.iter().filter(|entity| entity.role == Role::Updated) {
         assert_eq!(entity.updates.len(), 2);
         assert!(entity.updates.iter().all(|(relation, value)| *value != entity.values[*relation]));
+    }
+}
+
+#[test]
+fn known_entities_fill_every_stratum_and_do_not_depend_on_the_others() {
+    let config = WorldConfig::default();
+    let fewer = generate(&WorldConfig { fresh_test: 8, distractors: 0, ..config.clone() });
+    let world = generate(&config);
+    assert!(world.pretrained().eq(fewer.pretrained()));
+    for &times in &config.exposures {
+        for wordings in Wordings::ALL {
+            let stratum = |entity: &&Entity| entity.role == Role::KnownTest && entity.exposure == Some(Exposure { times, wordings });
+            assert_eq!(world.entities.iter().filter(stratum).count(), config.known_test);
+        }
     }
 }
 
@@ -44,22 +66,96 @@ fn labels_and_test_questions_are_about_different_entities() {
 }
 
 #[test]
-fn every_answer_but_a_bare_code_stands_in_the_document() {
+fn what_is_documented_stands_in_the_documents_and_nothing_else_does() {
     let world = world();
+    let documents = documents(&world);
     for (_, samples) in world.dataset.splits() {
-        let facts = samples.iter().filter(|sample| sample.slices["task"] != "house_code");
-        assert!(facts.clone().count() > 0);
-        for sample in facts {
-            assert!(sample_answer_is_in_its_document(&world, sample), "{sample:?}");
+        for sample in samples {
+            let (task, documented) = (sample.slices["task"].as_str(), sample.slices["documented"] == "yes");
+            let texts: Vec<String> =
+                sample.relevant.iter().map(|id| format!("{} {}", documents[id.as_str()].title, documents[id.as_str()].text)).collect();
+            let Some(reference) = sample.references.first() else {
+                assert!(!sample.answerable && !documented && texts.len() == 1);
+                continue;
+            };
+            let value = reference.rsplit(" : ").next().unwrap().trim_end_matches(" ;");
+            match task {
+                "house_code" => assert_eq!(texts.len(), 1),
+                "compare" | "multi_hop" => assert!(texts.len() == 2 && texts.iter().any(|text| text.contains(value)), "{sample:?}"),
+                _ if documented => assert!(texts.len() == 1 && texts[0].contains(value), "{sample:?}"),
+                _ => assert!(texts.is_empty() && sample.slices["knowledge"] == "known"),
+            }
         }
     }
 }
 
 #[test]
+fn undocumented_facts_are_not_in_the_document_of_their_entity() {
+    let world = world();
+    let documents = documents(&world);
+    for sample in of(&world, "documented", "no") {
+        let document = documents[sample.cluster_id()];
+        let noun = TYPES.iter().flat_map(|kind| kind.relations).find(|relation| relation.key == sample.slices["relation"]).unwrap().noun;
+        assert!(!document.text.contains(&format!("{noun} |")) && !document.text.contains(&format!("{noun} of")), "{sample:?} {document:?}");
+    }
+}
+
+#[test]
+fn an_alias_is_told_by_the_document_and_is_not_its_title() {
+    let world = world();
+    let documents = documents(&world);
+    for sample in of(&world, "task", "alias") {
+        let document = documents[sample.relevant[0].as_str()];
+        assert!(!sample.question.contains(&document.title));
+        let alias = world.entities.iter().find(|entity| entity.name.to_string() == document.title).unwrap().alias.clone().unwrap();
+        assert!(sample.question.contains(&alias.to_string()) && document.text.contains(&alias.to_string()));
+    }
+}
+
+#[test]
+fn two_hops_go_over_the_document_that_the_first_one_names() {
+    let world = world();
+    let documents = documents(&world);
+    let samples = of(&world, "task", "multi_hop");
+    assert!(samples.len() >= 40, "{}", samples.len());
+    for sample in samples {
+        let [first, second] = [0, 1].map(|hop| documents[sample.relevant[hop].as_str()]);
+        assert!(sample.question.contains(&first.title) && !sample.question.contains(&second.title));
+        assert!(first.text.contains(&second.title) && second.text.contains(&sample.references[0]));
+    }
+}
+
+#[test]
+fn the_value_of_an_inverse_question_belongs_to_one_entity() {
+    let world = world();
+    for sample in of(&world, "task", "inverse") {
+        let relation = sample.slices["relation"].as_str();
+        let holders = world.entities.iter().map(Entity::updated).filter(|entity| {
+            let place = entity.kind().relations.iter().position(|form| form.key == relation);
+            place.is_some_and(|place| sample.question.contains(&entity.values[place]))
+        });
+        assert_eq!(holders.map(|entity| entity.name.to_string()).collect::<Vec<_>>(), sample.references);
+    }
+}
+
+#[test]
+fn comparisons_name_both_and_are_balanced() {
+    let world = world();
+    let samples = of(&world, "task", "compare");
+    let documents = documents(&world);
+    let first = samples.iter().filter(|sample| {
+        let other = sample.relevant.iter().map(|id| &documents[id.as_str()].title).find(|title| **title != sample.references[0]).unwrap();
+        assert!(sample.question.contains(other) && sample.question.contains(&sample.references[0]));
+        sample.question.find(&sample.references[0]) < sample.question.find(other)
+    });
+    let share = first.count() as f64 / samples.len() as f64;
+    assert!((0.35..0.65).contains(&share), "{share} of {}", samples.len());
+}
+
+#[test]
 fn distractors_share_a_word_with_an_entity_that_is_asked_about() {
     let world = world();
-    let asked: Vec<&Entity> =
-        world.entities.iter().filter(|entity| matches!(entity.role, Role::KnownTest | Role::Updated | Role::FreshTest)).collect();
+    let asked: Vec<&Entity> = world.entities.iter().filter(|entity| entity.role.tested()).collect();
     for distractor in world.entities.iter().filter(|entity| entity.role == Role::Distractor) {
         let near = |entity: &&&Entity| entity.name.first == distractor.name.first || entity.name.second == distractor.name.second;
         assert!(asked.iter().any(|entity| near(&entity)), "{}", distractor.name);
@@ -67,15 +163,38 @@ fn distractors_share_a_word_with_an_entity_that_is_asked_about() {
 }
 
 #[test]
+fn every_style_and_task_and_stratum_has_test_questions() {
+    let world = world();
+    let values = |slice: &str| world.dataset.test.iter().map(|sample| sample.slices[slice].as_str()).collect::<BTreeSet<_>>();
+    assert_eq!(values("style"), BTreeSet::from(["biography", "dialogue", "notice", "record", "table"]));
+    assert_eq!(
+        values("task"),
+        BTreeSet::from(["alias", "compare", "house_code", "house_record", "inverse", "lookup", "multi_hop"])
+    );
+    assert_eq!(values("knowledge"), BTreeSet::from(["fresh", "known", "unstated", "updated"]));
+    assert_eq!(values("exposures"), BTreeSet::from(["0", "1", "10", "100", "1000"]));
+    assert_eq!(values("wordings"), BTreeSet::from(["asked", "none", "one", "several"]));
+}
+
+#[test]
 fn no_document_or_question_has_a_word_outside_of_the_vocabulary() {
     let words: BTreeSet<String> = vocabulary().into_iter().collect();
     let dataset = world().dataset;
     let samples = dataset.splits().into_iter().flat_map(|(_, samples)| samples);
-    let texts =
-        samples.flat_map(|sample| [&sample.question, &sample.references[0]]).chain(dataset.documents.iter().map(|document| &document.text));
+    let texts = samples
+        .flat_map(|sample| std::iter::once(&sample.question).chain(&sample.references))
+        .chain(dataset.documents.iter().map(|document| &document.text));
     for text in texts {
         for word in text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()) {
             assert!(words.contains(word), "{word}");
         }
     }
+}
+
+#[test]
+fn a_large_world_has_a_hundred_thousand_documents_with_names_of_their_own() {
+    let config = WorldConfig::of(Size::Large, 1);
+    let entities = draw::entities(&config);
+    let names: BTreeSet<&Name> = entities.iter().map(|entity| &entity.name).collect();
+    assert!(entities.len() > 100_000 && names.len() == entities.len(), "{}", entities.len());
 }

@@ -52,18 +52,18 @@ const PERSON: &[Relation] = &[
         held_out: &["In which region is the house of {n}?"],
     },
     Relation {
-        key: "hobby",
-        noun: "hobby",
-        values: ValueClass::Closed(HOBBIES),
-        sentences: &["{n} enjoys {v}.", "The hobby of {n} is {v}.", "In free time, {n} likes {v}.", "{n} has {v} as a hobby."],
-        pronoun: &["They enjoy {v}.", "Their hobby is {v}."],
-        questions: &["What does {n} enjoy?", "What is the hobby of {n}?", "Which hobby does {n} have?"],
-        held_out: &["What does {n} enjoy as a hobby?"],
+        key: "hobbies",
+        noun: "hobbies",
+        values: ValueClass::Pair(HOBBIES),
+        sentences: &["{n} enjoys {v}.", "The hobbies of {n} are {v}.", "In free time, {n} likes {v}.", "{n} has {v} as hobbies."],
+        pronoun: &["They enjoy {v}.", "Their hobbies are {v}."],
+        questions: &["What does {n} enjoy?", "What are the hobbies of {n}?", "Which hobbies does {n} have?"],
+        held_out: &["What does {n} enjoy as hobbies?"],
     },
     Relation {
         key: "employer",
         noun: "employer",
-        values: ValueClass::Name,
+        values: ValueClass::Name("company"),
         sentences: &["{n} is employed by {v}.", "The employer of {n} is {v}.", "{v} employs {n}.", "{n} has a post at {v}."],
         pronoun: &["They are employed by {v}.", "Their employer is {v}."],
         questions: &["Who employs {n}?", "Who is the employer of {n}?", "By whom is {n} employed?"],
@@ -101,18 +101,18 @@ const TOWN: &[Relation] = &[
         held_out: &["In which region is the town of {n}?"],
     },
     Relation {
-        key: "export",
-        noun: "export",
-        values: ValueClass::Closed(GOODS),
-        sentences: &["{n} exports {v}.", "The main export of {n} is {v}.", "The town of {n} sells {v}.", "Traders come to {n} for {v}."],
-        pronoun: &["It exports {v}.", "Its main export is {v}."],
-        questions: &["What does {n} export?", "What is the main export of {n}?", "Which export does {n} sell?"],
-        held_out: &["Which main export does {n} have?"],
+        key: "exports",
+        noun: "exports",
+        values: ValueClass::Pair(GOODS),
+        sentences: &["{n} exports {v}.", "The exports of {n} are {v}.", "The town of {n} sells {v}.", "Traders come to {n} for {v}."],
+        pronoun: &["It exports {v}.", "Its exports are {v}."],
+        questions: &["What does {n} export?", "What are the exports of {n}?", "Which exports does {n} sell?"],
+        held_out: &["Which exports does {n} have?"],
     },
     Relation {
         key: "mayor",
         noun: "mayor",
-        values: ValueClass::Name,
+        values: ValueClass::Name("person"),
         sentences: &["The mayor of {n} is {v}.", "{v} is the mayor of {n}.", "{n} is governed by {v}.", "As mayor, {v} governs {n}."],
         pronoun: &["Its mayor is {v}.", "It is governed by {v}."],
         questions: &["Who is the mayor of {n}?", "Who governs {n}?", "By whom is {n} governed?"],
@@ -121,7 +121,7 @@ const TOWN: &[Relation] = &[
     Relation {
         key: "river",
         noun: "river",
-        values: ValueClass::Name,
+        values: ValueClass::Name("river"),
         sentences: &[
             "{n} lies on the river {v}.",
             "The river of {n} is the {v}.",
@@ -175,7 +175,7 @@ const DEVICE: &[Relation] = &[
     Relation {
         key: "maker",
         noun: "maker",
-        values: ValueClass::Name,
+        values: ValueClass::Name("company"),
         sentences: &["{n} is built by {v}.", "The maker of {n} is {v}.", "{v} builds {n}.", "The device {n} comes from {v}."],
         pronoun: &["It is built by {v}.", "Its maker is {v}."],
         questions: &["Who builds {n}?", "Who is the maker of {n}?", "By whom is {n} built?"],
@@ -184,7 +184,7 @@ const DEVICE: &[Relation] = &[
     Relation {
         key: "designer",
         noun: "designer",
-        values: ValueClass::Name,
+        values: ValueClass::Name("person"),
         sentences: &["{n} was designed by {v}.", "The designer of {n} is {v}.", "{v} designed {n}.", "{v} is the designer of {n}."],
         pronoun: &["It was designed by {v}.", "Its designer is {v}."],
         questions: &["Who designed {n}?", "Who is the designer of {n}?", "By whom was {n} designed?"],
@@ -219,7 +219,7 @@ const COMPANY: &[Relation] = &[
     Relation {
         key: "founder",
         noun: "founder",
-        values: ValueClass::Name,
+        values: ValueClass::Name("person"),
         sentences: &["{n} was founded by {v}.", "The founder of {n} is {v}.", "{v} founded {n}.", "{v} is the founder of {n}."],
         pronoun: &["It was founded by {v}.", "Its founder is {v}."],
         questions: &["Who founded {n}?", "Who is the founder of {n}?", "By whom was {n} founded?"],
@@ -228,7 +228,7 @@ const COMPANY: &[Relation] = &[
     Relation {
         key: "rival",
         noun: "rival",
-        values: ValueClass::Name,
+        values: ValueClass::Name("company"),
         sentences: &[
             "{n} competes with {v}.",
             "The rival of {n} is {v}.",
@@ -290,22 +290,32 @@ mod tests {
     #[test]
     fn held_out_questions_use_words_of_training_questions_and_sentences_only() {
         let relations = || TYPES.iter().flat_map(|kind| kind.relations);
-        let trained: BTreeSet<&str> = relations()
-            .flat_map(|relation| relation.questions.iter().chain(relation.sentences).chain(relation.pronoun))
-            .flat_map(|text| words(text))
+        let pronoun = |relation: &Relation| relation.pronoun.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let trained: Vec<String> = relations()
+            .flat_map(|relation| [relation.all_questions(false), relation.all_sentences(), pronoun(relation)])
+            .flatten()
             .collect();
-        for question in relations().flat_map(|relation| relation.held_out) {
-            assert!(words(question).all(|word| trained.contains(word)), "{question}");
+        let trained: BTreeSet<&str> = trained.iter().flat_map(|text| words(text)).collect();
+        for question in relations().flat_map(|relation| relation.all_questions(true)) {
+            assert!(words(&question).all(|word| trained.contains(word)), "{question}");
         }
     }
 
     #[test]
     fn every_wording_names_what_it_must() {
         for relation in TYPES.iter().flat_map(|kind| kind.relations) {
-            assert!(relation.sentences.iter().all(|text| text.contains("{n}") && text.contains("{v}")), "{}", relation.key);
+            assert!(relation.all_sentences().iter().all(|text| text.contains("{n}") && text.contains("{v}")), "{}", relation.key);
             assert!(relation.pronoun.iter().all(|text| !text.contains("{n}") && text.contains("{v}")), "{}", relation.key);
-            assert!(relation.questions.iter().chain(relation.held_out).all(|text| text.contains("{n}") && !text.contains("{v}")));
-            assert!(relation.held_out.iter().all(|text| !relation.questions.contains(text)), "{}", relation.key);
+            let (seen, held_out) = (relation.all_questions(false), relation.all_questions(true));
+            assert!(seen.iter().chain(&held_out).all(|text| text.contains("{n}") && !text.contains("{v}") && !text.contains("{r}")));
+            assert!(held_out.iter().all(|text| !seen.contains(text)), "{}", relation.key);
         }
+    }
+
+    #[test]
+    fn links_lead_to_types_or_to_what_has_no_documents() {
+        let keys: BTreeSet<&str> = TYPES.iter().map(|kind| kind.key).collect();
+        let links: BTreeSet<&str> = TYPES.iter().flat_map(|kind| kind.relations).filter_map(|relation| relation.values.link()).collect();
+        assert_eq!(links.difference(&keys).collect::<Vec<_>>(), [&"river"]);
     }
 }

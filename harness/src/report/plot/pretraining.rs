@@ -29,42 +29,73 @@ const STYLES: [(Color, Mark); 12] = [
 ];
 
 /// One curve: its name in figures and its key in the evaluations.
-type Curve = (&'static str, &'static str);
+type Curve = (String, String);
 
-const READING: [Curve; 5] = [
+const READING: [(&str, &str); 8] = [
     ("1 passage", "read_1"),
     ("2 passages", "read_2"),
     ("4 passages", "read_4"),
     ("4, near names", "read_4_near"),
     ("4, held-out wording", "read_4_held_out"),
+    ("4, invented names", "names_4"),
+    ("4, by another name", "alias_4"),
+    ("4, not stated", "unstated_4"),
 ];
 
-const MEMORY: [Curve; 3] = [("known", "recall"), ("known, held-out wording", "recall_held_out"), ("never shown", "fresh")];
+const REASONING: [(&str, &str); 4] =
+    [("1 of 4 passages", "read_4"), ("from value to name", "inverse_4"), ("over two passages", "multi_hop_4"), ("which is higher", "compare_4")];
 
-/// The figures of a pre-training: `reading`, `memory` and `loss`; each only if there is something to draw.
+/// The figures of a pre-training: `reading`, `reasoning`, `memory` and `loss`; each only if there is something to draw.
 pub fn pretraining(evaluations: &[Evaluation], steps: &[TrainingRow]) -> Vec<Figure> {
+    let owned = |curves: &[(&str, &str)]| -> Vec<Curve> { curves.iter().map(|(name, key)| ((*name).into(), (*key).into())).collect() };
     let reading = curves(
         "pretrain-reading",
         "What it reads",
         "questions about passages with names that pre-training never uses",
         "Part of the questions answered exactly, by kind of question, during pre-training.",
-        &READING,
+        &owned(&READING),
+        evaluations,
+    );
+    let reasoning = curves(
+        "pretrain-reasoning",
+        "What it concludes",
+        "questions about four passages that ask for more than a stated fact",
+        "Part of the questions answered exactly, by kind of question, during pre-training.",
+        &owned(&REASONING),
         evaluations,
     );
     let memory = curves(
         "pretrain-memory",
         "What it remembers",
-        "questions without passages, on facts that pre-training shows and on others",
+        "questions without passages, by how often and how pre-training shows the fact",
         "Part of the questions answered exactly without any passage.",
-        &MEMORY,
+        &memory(evaluations),
         evaluations,
     );
-    [reading, memory, loss(steps)].into_iter().flatten().collect()
+    [reading, reasoning, memory, loss(steps)].into_iter().flatten().collect()
+}
+
+/// A curve for every stratum that is shown more than once, and one for what is never shown.
+fn memory(evaluations: &[Evaluation]) -> Vec<Curve> {
+    let keys = evaluations.last().into_iter().flat_map(|row| row.exact_match.keys());
+    let strata = keys.filter_map(|key| {
+        let (times, wordings) = key.strip_prefix("recall_")?.split_once('_')?;
+        Some((times.parse::<u64>().ok()?, wordings, key))
+    });
+    let mut strata: Vec<(u64, &str, &String)> = strata.filter(|(times, ..)| *times > 1).collect();
+    strata.sort_by(|left, right| right.0.cmp(&left.0).then(left.1.cmp(right.1)));
+    let name = |wordings: &str| match wordings {
+        "asked" => "asked".to_owned(),
+        "one" => "one wording".to_owned(),
+        other => format!("{other} wordings"),
+    };
+    let shown = strata.into_iter().map(|(times, wordings, key)| (format!("{times} x, {}", name(wordings)), key.clone()));
+    shown.chain([("never shown".to_owned(), "fresh".to_owned())]).collect()
 }
 
 fn curves(name: &'static str, title: &str, subtitle: &str, caption: &str, curves: &[Curve], evaluations: &[Evaluation]) -> Option<Figure> {
     let last = evaluations.last()?;
-    let shown: Vec<(usize, &Curve)> = curves.iter().enumerate().filter(|(_, (_, key))| last.exact_match.contains_key(*key)).collect();
+    let shown: Vec<(usize, &Curve)> = curves.iter().enumerate().filter(|(_, (_, key))| last.exact_match.contains_key(key)).collect();
     if shown.is_empty() {
         return None;
     }
@@ -79,20 +110,20 @@ fn curves(name: &'static str, title: &str, subtitle: &str, caption: &str, curves
     let mut ends = Vec::new();
     for (index, (label, key)) in shown {
         let (color, mark) = STYLES[index % STYLES.len()];
-        let at = |row: &Evaluation| Some((x.at(row.step as f64), y.at(*row.exact_match.get(*key)?)));
+        let at = |row: &Evaluation| Some((x.at(row.step as f64), y.at(*row.exact_match.get(key)?)));
         let points: Vec<(f64, f64)> = evaluations.iter().filter_map(at).collect();
         scene.line(points.clone(), color, 1.8);
         for &point in &points {
             mark.draw(&mut scene, color, point, 3.6);
         }
         if let Some(&(_, height)) = points.last() {
-            ends.push((height, format!("{label} {:.0}%", 100.0 * last.exact_match[*key]), color, mark));
+            ends.push((height, format!("{label} {:.0}%", 100.0 * last.exact_match[key]), color, mark));
         }
     }
     names(&mut scene, ends, frame);
     let header = line!["step", "questions", "kind", "exact_match"];
     let data = evaluations.iter().flat_map(|row| {
-        let cells = curves.iter().filter_map(|(_, key)| Some((key, row.exact_match.get(*key)?)));
+        let cells = curves.iter().filter_map(|(_, key)| Some((key, row.exact_match.get(key)?)));
         cells.map(|(key, share)| line![row.step, row.questions, key, share]).collect::<Vec<_>>()
     });
     let data = std::iter::once(header).chain(data).collect();
@@ -153,14 +184,14 @@ mod tests {
     use super::*;
 
     fn evaluation(step: u64, share: f64) -> Evaluation {
-        let exact_match = ["read_1", "read_4", "recall", "fresh"].map(|key| (key.to_owned(), share));
+        let exact_match = ["read_1", "read_4", "recall_10_asked", "recall_1_one", "fresh"].map(|key| (key.to_owned(), share));
         Evaluation { step, questions: 10, exact_match: BTreeMap::from(exact_match) }
     }
 
     #[test]
     fn curves_are_drawn_for_what_was_evaluated_and_their_names_stay_apart() {
         let figures = pretraining(&[evaluation(10, 0.2), evaluation(20, 0.9)], &[]);
-        assert_eq!(figures.iter().map(|figure| figure.name).collect::<Vec<_>>(), ["pretrain-reading", "pretrain-memory"]);
+        assert_eq!(figures.iter().map(|figure| figure.name).collect::<Vec<_>>(), ["pretrain-reading", "pretrain-reasoning", "pretrain-memory"]);
         assert_eq!(figures[0].data.len(), 1 + 4);
         let heights: Vec<f64> = figures[0]
             .scene
@@ -172,6 +203,8 @@ mod tests {
             })
             .collect();
         assert!(heights.len() == 2 && (heights[0] - heights[1]).abs() >= LINE, "{heights:?}");
+        let named = |name: &str| figures[2].scene.shapes.iter().any(|shape| matches!(shape, super::super::scene::Shape::Text { text, .. } if text.starts_with(name)));
+        assert!(named("10 x, asked 90%") && named("never shown 90%") && !named("1 x"));
         assert!(pretraining(&[], &[]).is_empty());
     }
 }
