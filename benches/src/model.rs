@@ -46,6 +46,7 @@ pub fn shape_tiny() -> DecoderConfig {
         rope_theta: 10_000.0,
         rope_scaling: None,
         unrotated_layers: Vec::new(),
+        sliding_window: None,
         max_position_embeddings: 4096,
         tie_word_embeddings: true,
         qkv_bias: false,

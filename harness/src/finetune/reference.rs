@@ -64,6 +64,7 @@ fn config() -> DecoderConfig {
         rope_theta: 10_000.0,
         rope_scaling: None,
         unrotated_layers: Vec::new(),
+        sliding_window: None,
         max_position_embeddings: 64,
         tie_word_embeddings: true,
         qkv_bias: false,

@@ -31,6 +31,9 @@ pub struct DecoderConfig {
     /// Blocks whose queries and keys are not turned by their positions (SmolLM3); none in most models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unrotated_layers: Vec<usize>,
+    /// Blocks that see no further back than some positions (Mistral 0.1, Qwen2 where it is switched on); none in most models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<SlidingWindow>,
     /// Longest sequence.
     pub max_position_embeddings: usize,
     /// The head is the embedding.
@@ -43,6 +46,15 @@ pub struct DecoderConfig {
     pub mlp_bias: bool,
     /// RMS norm on each head's query and key (Qwen3).
     pub qk_norm: bool,
+}
+
+/// Attention to the nearest positions only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlidingWindow {
+    /// Positions that a query sees, its own included.
+    pub width: usize,
+    /// Blocks in which that holds; the others see everything before them.
+    pub layers: Vec<usize>,
 }
 
 /// How the rotary frequencies of a longer window follow from those of the trained one.
@@ -116,6 +128,21 @@ impl DecoderConfig {
     /// Whether a block turns its queries and keys by their positions.
     pub fn rotates(&self, layer: usize) -> bool {
         !self.unrotated_layers.contains(&layer)
+    }
+
+    /// Positions that a query of a block sees at most, its own included.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.sliding_window.as_ref().filter(|sliding| sliding.layers.contains(&layer)).map(|sliding| sliding.width)
+    }
+
+    /// Pairs of a query and a key that it sees, over all blocks, when `new` positions follow `past` ones.
+    pub fn attended_pairs(&self, past: usize, new: usize) -> f64 {
+        // The first `full` of the new positions see everything before them, the others as much as the window is wide.
+        let pairs = |window: usize| {
+            let full = window.saturating_sub(past).min(new) as f64;
+            full * past as f64 + full * (full + 1.0) / 2.0 + (new as f64 - full) * window.min(past + new) as f64
+        };
+        (0..self.num_hidden_layers).map(|layer| pairs(self.window(layer).unwrap_or(usize::MAX))).sum()
     }
 
     /// Shapes of the linear layers of one block as `(module, out, in)`, in forward order.

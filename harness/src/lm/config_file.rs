@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ModelError;
-use super::config::{DecoderConfig, Llama3Scaling, RopeScaling};
+use super::config::{DecoderConfig, Llama3Scaling, RopeScaling, SlidingWindow};
 use super::tokenizer::SpecialTokens;
 
 /// Architectures that the decoder computes, with transformers' `model_type`.
@@ -25,15 +25,13 @@ pub(super) fn supported() -> String {
 }
 
 /// Larger than any real model; keeps products of sizes inside 64 bits.
-const MAX_SIZE: usize = 1 << 24;
+pub(super) const MAX_SIZE: usize = 1 << 24;
 
 /// What `config.json` says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConfigFile {
-    /// The decoder's shape; `max_position_embeddings` as written.
+    /// The decoder's shape.
     pub decoder: DecoderConfig,
-    /// Width of sliding-window attention, if it is switched on. Up to this length it equals full attention.
-    pub sliding_window: Option<usize>,
     /// `bos_token_id`, `eos_token_id`, `pad_token_id`.
     pub special: SpecialTokens,
 }
@@ -62,6 +60,8 @@ struct Raw {
     hidden_act: Option<String>,
     sliding_window: Option<usize>,
     use_sliding_window: Option<bool>,
+    max_window_layers: Option<usize>,
+    layer_types: Option<Vec<String>>,
     partial_rotary_factor: Option<f64>,
     quantization_config: Option<Value>,
     #[serde(flatten)]
@@ -121,14 +121,9 @@ pub fn parse(text: &[u8], path: &str) -> Result<ConfigFile, ModelError> {
     let architecture = architecture(&value, path)?;
     let raw: Raw = serde_json::from_value(value).map_err(|error| problem(error.to_string()))?;
     refuse_uncomputed(&raw).map_err(problem)?;
-    let sliding_window =
-        raw.sliding_window.filter(|_| raw.use_sliding_window.unwrap_or(matches!(architecture, "MistralForCausalLM" | "Phi3ForCausalLM")));
     let decoder = raw.decoder(architecture).map_err(problem)?;
     validate(&decoder).map_err(problem)?;
-    if sliding_window == Some(0) {
-        return Err(problem("`sliding_window` is 0".into()));
-    }
-    Ok(ConfigFile { decoder, sliding_window, special: raw.special.into() })
+    Ok(ConfigFile { decoder, special: raw.special.into() })
 }
 
 fn architecture(value: &Value, path: &str) -> Result<&'static str, ModelError> {
@@ -171,6 +166,7 @@ impl Raw {
         let attention_bias = self.attention_bias && matches!(architecture, "LlamaForCausalLM" | "Qwen3ForCausalLM" | "SmolLM3ForCausalLM");
         let smollm3 = architecture == "SmolLM3ForCausalLM";
         let rope = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref());
+        let unrotated_layers = if smollm3 { self.unrotated_layers()? } else { Vec::new() };
         let nested_theta = rope.and_then(|rope| rope.rope_theta);
         Ok(DecoderConfig {
             architecture: architecture.into(),
@@ -184,7 +180,8 @@ impl Raw {
             rms_norm_eps: self.rms_norm_eps.unwrap_or(if architecture == "Phi3ForCausalLM" { 1e-5 } else { 1e-6 }),
             rope_theta: nested_theta.or(self.rope_theta).unwrap_or(if smollm3 { 2_000_000.0 } else { 10_000.0 }),
             rope_scaling: rope.map(Rope::scaling).transpose()?.flatten(),
-            unrotated_layers: if smollm3 { self.unrotated_layers()? } else { Vec::new() },
+            sliding_window: self.sliding_window(architecture, &unrotated_layers)?,
+            unrotated_layers,
             max_position_embeddings: self.max_position_embeddings,
             tie_word_embeddings: self.tie_word_embeddings.unwrap_or(smollm3),
             qkv_bias: attention_bias || architecture == "Qwen2ForCausalLM",
@@ -192,6 +189,34 @@ impl Raw {
             mlp_bias: self.mlp_bias && (smollm3 || architecture == "LlamaForCausalLM"),
             qk_norm: architecture == "Qwen3ForCausalLM",
         })
+    }
+
+    /// Which layers see a window only. Mistral and Phi-3 have one in all layers as soon as they name its width; Qwen and SmolLM3 have to switch
+    /// it on, and then list the layers, or it is those from `max_window_layers` on (Qwen) or those without rotation (SmolLM3). A window that is not
+    /// shorter than the longest sequence is none.
+    fn sliding_window(&self, architecture: &str, unrotated: &[usize]) -> Result<Option<SlidingWindow>, String> {
+        let everywhere = matches!(architecture, "MistralForCausalLM" | "Phi3ForCausalLM");
+        let switched =
+            matches!(architecture, "Qwen2ForCausalLM" | "Qwen3ForCausalLM" | "SmolLM3ForCausalLM") && self.use_sliding_window == Some(true);
+        let Some(width) = self.sliding_window.filter(|&width| (everywhere || switched) && width < self.max_position_embeddings) else {
+            return Ok(None);
+        };
+        let count = self.num_hidden_layers.min(MAX_SIZE);
+        let layers: Vec<usize> = match &self.layer_types {
+            Some(types) if switched => {
+                if types.len() != self.num_hidden_layers {
+                    return Err(format!("`layer_types` has {} entries for {} layers", types.len(), self.num_hidden_layers));
+                }
+                if let Some(other) = types.iter().find(|kind| !["full_attention", "sliding_attention"].contains(&kind.as_str())) {
+                    return Err(format!("`layer_types` has `{other}`, only `full_attention` and `sliding_attention` are computed"));
+                }
+                (0..count).filter(|&layer| types[layer] == "sliding_attention").collect()
+            }
+            _ if everywhere => (0..count).collect(),
+            _ if architecture == "SmolLM3ForCausalLM" => unrotated.to_vec(),
+            _ => (self.max_window_layers.unwrap_or(28)..count).collect(),
+        };
+        Ok((!layers.is_empty()).then_some(SlidingWindow { width, layers }))
     }
 
     /// SmolLM3 lists its layers with a 0 for those without rotation; by default every fourth one is.
@@ -259,6 +284,9 @@ pub(super) fn validate(config: &DecoderConfig) -> Result<(), String> {
     if !positive(config.rms_norm_eps) || !positive(config.rope_theta) {
         return Err(format!("`rms_norm_eps` {} and `rope_theta` {} must be positive", config.rms_norm_eps, config.rope_theta));
     }
+    if config.sliding_window.as_ref().is_some_and(|sliding| sliding.width == 0) {
+        return Err("`sliding_window` is 0".into());
+    }
     match &config.rope_scaling {
         Some(RopeScaling::Llama3(scaling))
             if !(positive(scaling.factor) && positive(scaling.low_freq_factor) && scaling.high_freq_factor > scaling.low_freq_factor) =>
@@ -276,9 +304,10 @@ pub(super) fn validate(config: &DecoderConfig) -> Result<(), String> {
 }
 
 /// The `config.json` of a decoder, in the form that transformers 4 and 5 both read; `dtype` is `float32`, `float16` or `bfloat16`. Phi-3,
-/// once its fused matrices are split, is a Llama and is written as one.
+/// once its fused matrices are split, is a Llama (with a sliding window a Mistral) and is written as one.
 pub fn render(config: &DecoderConfig, special: &SpecialTokens, dtype: &str) -> Value {
-    let config = &DecoderConfig { architecture: config.architecture.replace("Phi3For", "LlamaFor"), ..config.clone() };
+    let split = if config.sliding_window.is_some() { "MistralFor" } else { "LlamaFor" };
+    let config = &DecoderConfig { architecture: config.architecture.replace("Phi3For", split), ..config.clone() };
     let model_type = ARCHITECTURES.iter().find(|(architecture, _)| *architecture == config.architecture).map_or("llama", |(_, name)| name);
     let mut value = json!({
         "architectures": [config.architecture],
@@ -307,6 +336,13 @@ pub fn render(config: &DecoderConfig, special: &SpecialTokens, dtype: &str) -> V
     });
     if config.rope_scaling.is_some() {
         value["rope_scaling"] = rope(config);
+    }
+    if let Some(sliding) = &config.sliding_window {
+        let kind = |layer| if config.window(layer).is_some() { "sliding_attention" } else { "full_attention" };
+        value["sliding_window"] = sliding.width.into();
+        value["use_sliding_window"] = true.into();
+        value["max_window_layers"] = sliding.layers.first().copied().into();
+        value["layer_types"] = (0..config.num_hidden_layers).map(kind).collect();
     }
     if model_type == "smollm3" {
         value["no_rope_layers"] = (0..config.num_hidden_layers).map(|layer| u8::from(config.rotates(layer))).collect();
@@ -412,12 +448,33 @@ mod tests {
 
     #[test]
     fn a_sliding_window_counts_only_where_it_is_on() {
-        let window = |name: &str, on: Value| {
-            read(&json!({"architectures": [name], "sliding_window": 128, "use_sliding_window": on})).unwrap().sliding_window
+        let window = |changes: Value| {
+            let mut value = json!({"sliding_window": 128, "num_hidden_layers": 4});
+            value.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            read(&value).map(|file| file.decoder.sliding_window.map(|sliding| (sliding.width, sliding.layers)))
         };
-        assert_eq!(window("MistralForCausalLM", Value::Null), Some(128));
-        assert_eq!(window("Qwen2ForCausalLM", json!(true)), Some(128));
-        assert_eq!(window("Qwen2ForCausalLM", json!(false)), None);
+        let of = |name: &str, changes: Value| {
+            let mut value = json!({"architectures": [name]});
+            value.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            window(value)
+        };
+        let all = || Some((128, vec![0, 1, 2, 3]));
+        assert_eq!(of("MistralForCausalLM", json!({})).unwrap(), all());
+        assert_eq!(of("Phi3ForCausalLM", json!({})).unwrap(), all());
+        assert_eq!(of("MistralForCausalLM", json!({"sliding_window": 512})).unwrap(), None, "as wide as the context");
+        assert_eq!(of("LlamaForCausalLM", json!({"use_sliding_window": true})).unwrap(), None);
+        assert_eq!(of("Qwen2ForCausalLM", json!({"use_sliding_window": false})).unwrap(), None);
+        assert_eq!(of("Qwen2ForCausalLM", json!({"use_sliding_window": true})).unwrap(), None, "from layer 28 on");
+        let some = of("Qwen2ForCausalLM", json!({"use_sliding_window": true, "max_window_layers": 2})).unwrap();
+        assert_eq!(some, Some((128, vec![2, 3])));
+        let listed = json!({"use_sliding_window": true, "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]});
+        assert_eq!(of("Qwen3ForCausalLM", listed).unwrap(), Some((128, vec![0, 2])));
+        assert_eq!(of("SmolLM3ForCausalLM", json!({"use_sliding_window": true})).unwrap(), Some((128, vec![3])));
+        let refused = |changes: Value| of("Qwen3ForCausalLM", changes).unwrap_err().to_string();
+        assert!(refused(json!({"use_sliding_window": true, "layer_types": ["full_attention"]})).contains("1 entries for 4 layers"));
+        let strange = vec!["chunked_attention"; 4];
+        assert!(refused(json!({"use_sliding_window": true, "layer_types": strange})).contains("`chunked_attention`"));
+        assert!(of("MistralForCausalLM", json!({"sliding_window": 0})).unwrap_err().to_string().contains("`sliding_window` is 0"));
     }
 
     #[test]
@@ -458,10 +515,20 @@ mod tests {
                 ..config.clone()
             };
             let linear = DecoderConfig { rope_scaling: Some(RopeScaling::Linear { factor: 4.0 }), ..config.clone() };
-            for config in [config, scaled, linear] {
+            let mut configs = vec![config.clone(), scaled, linear];
+            let layers = match name {
+                "LlamaForCausalLM" => Vec::new(),
+                "MistralForCausalLM" | "Phi3ForCausalLM" => vec![0, 1],
+                _ => vec![1],
+            };
+            if !layers.is_empty() {
+                configs.push(DecoderConfig { sliding_window: Some(SlidingWindow { width: 32, layers }), ..config });
+            }
+            for config in configs {
                 let file = parse(render(&config, &special, "float32").to_string().as_bytes(), "m").unwrap();
-                let config = DecoderConfig { architecture: config.architecture.replace("Phi3", "Llama"), ..config };
-                assert_eq!((file.decoder, file.special, file.sliding_window), (config, special.clone(), None));
+                let split = if config.sliding_window.is_some() { "Mistral" } else { "Llama" };
+                let config = DecoderConfig { architecture: config.architecture.replace("Phi3", split), ..config };
+                assert_eq!((file.decoder, file.special), (config, special.clone()));
             }
         }
     }

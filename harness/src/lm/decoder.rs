@@ -129,9 +129,15 @@ impl Decoder {
             if let Some(cache) = cache.as_deref_mut() {
                 (key, value) = cache.extend(index, &key, &value)?;
             }
-            let mixed = match &mask {
-                Some(mask) => ops::attention(&query, &key, &value, Some(mask))?,
-                None => ops::attention_causal(&query, &key, &value)?,
+            let window = self.config.window(index);
+            let mixed = match (&mask, window) {
+                (None, _) => ops::attention_causal(&query, &key, &value, window)?,
+                (Some(mask), None) => ops::attention(&query, &key, &value, Some(mask))?,
+                // Filler stands before a row, so distances between columns are distances between positions.
+                (Some(mask), Some(_)) => {
+                    let near = ops::causal_mask(t, key.dim(2)?, window, mask)?;
+                    ops::attention(&query, &key, &value, Some(&mask.broadcast_add(&near)?))?
+                }
             };
             x = (x + apply(Module::O, &mixed)?)?;
             let normed = ops::rms_norm(&x, &layer.post_attention_norm, self.config.rms_norm_eps)?;

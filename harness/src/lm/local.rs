@@ -63,7 +63,7 @@ impl LocalModel {
         let file = config_file::parse(config, label)?;
         let tokenizer = Tokenizer::from_bytes(tokenizer, file.special)?;
         check_vocabulary(&tokenizer, &file.decoder).map_err(|problem| ModelError::Config { path: label.into(), problem })?;
-        let config = with_window(with_window(file.decoder, file.sliding_window.unwrap_or(0)), max_context);
+        let config = with_window(file.decoder, max_context);
         let decoder = load_bytes(safetensors, &config, device, label)?;
         Ok(Self::new(decoder, tokenizer, blake3::hash(safetensors).to_hex().to_string()))
     }

@@ -344,11 +344,12 @@ fn an_unsupported_architecture_is_refused_by_name() {
 }
 
 #[test]
-fn a_sliding_window_shortens_the_context() {
+fn a_sliding_window_bounds_what_is_seen_and_not_the_context() {
     let dir = copy("mistral");
     edit_config(dir.path(), "sliding_window", 40);
-    assert_eq!(LocalModel::load_folder(dir.path(), 0).unwrap().context_length(), 40);
-    assert_eq!(load("mistral").context_length(), 256);
+    let model = LocalModel::load_folder(dir.path(), 0).unwrap();
+    assert_eq!((model.context_length(), model.decoder.config.window(1)), (256, Some(40)));
+    assert_eq!(load("mistral").decoder.config.sliding_window, None, "a window wider than the context is none");
 }
 
 /// Cuts the weights in two files with an index, as large checkpoints come.

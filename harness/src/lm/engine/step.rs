@@ -193,7 +193,8 @@ impl Engine {
             work.x.truncate(kept * sizes.hidden);
         }
         let mixed = sized(&mut work.mixed, work.x.len() / sizes.hidden * sizes.query());
-        mix(team, layer, segments, caches, qkv, mixed, sizes, last);
+        let window = self.config.window(layer).unwrap_or(usize::MAX);
+        mix(team, layer, window, segments, caches, qkv, mixed, sizes, last);
         self.project(team, &block.projections[1], low_rank(Group::Output), mixed, &mut work.x, true, &mut work.low_rank);
     }
 
@@ -277,6 +278,7 @@ struct Unit<'a> {
 fn mix(
     team: &Team,
     layer: usize,
+    window: usize,
     segments: &[Segment],
     caches: &[SequenceCache],
     qkv: &[f32],
@@ -303,8 +305,9 @@ fn mix(
             position: cache.len() + at,
             width: sizes.width,
             group: sizes.heads / sizes.kv_heads,
+            window,
         };
-        work += (end - first) * (cache.len() + count) * sizes.query();
+        work += (end - first) * (cache.len() + count).min(window) * sizes.query();
         if end - first == 1 {
             for kv_head in 0..sizes.kv_heads {
                 let mut queries = queries(first, 1);

@@ -64,9 +64,14 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> R
     reference::attention(q, k, v, mask)
 }
 
-/// [`attention`] in which a query sees its own position and the earlier ones; the last query stands at the last key.
-pub fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    attention::attention_causal(q, k, v)
+/// [`attention`] in which a query sees its own position and the earlier ones, `window` in all at most; the last query stands at the last key.
+pub fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor, window: Option<usize>) -> Result<Tensor> {
+    attention::attention_causal(q, k, v, window)
+}
+
+/// The mask `[1, 1, T, S]` of [`attention_causal`], to be added to scores: 0, or minus infinity.
+pub fn causal_mask(t: usize, s: usize, window: Option<usize>, like: &Tensor) -> Result<Tensor> {
+    reference::causal_mask(t, s, window, like)
 }
 
 /// `silu(gate) * up`.
