@@ -63,6 +63,10 @@ pub struct SlidingWindow {
 pub enum RopeScaling {
     /// By wavelength, as Llama 3.1 does it.
     Llama3(Llama3Scaling),
+    /// By wavelength and with sharper attention (YaRN, Peng et al. 2023, arXiv 2309.00071).
+    Yarn(YarnScaling),
+    /// By two lists of searched divisors (LongRoPE, Ding et al. 2024, arXiv 2402.13753; Phi-3).
+    LongRope(LongRopeScaling),
     /// All alike: positions are divided by the factor.
     Linear {
         /// By how much all wavelengths are stretched.
@@ -76,13 +80,75 @@ pub enum RopeScaling {
 }
 
 impl RopeScaling {
-    /// The stretched form of the frequency (radians per position) at `index`.
-    fn stretch(&self, index: usize, frequency: f32) -> f32 {
+    /// The stretched form of the frequency (radians per position) at `index`, which would be one in `period` without stretching.
+    fn stretch(&self, index: usize, period: f32, config: &DecoderConfig) -> f32 {
         match self {
-            Self::Llama3(scaling) => scaling.stretch(frequency),
-            Self::Linear { factor } => frequency / *factor as f32,
-            Self::Each { divisors } => frequency / divisors[index],
+            Self::Llama3(scaling) => scaling.stretch(1.0 / period),
+            Self::Yarn(scaling) => scaling.stretch(index, period, config),
+            Self::LongRope(scaling) => 1.0 / (scaling.divisors(config.max_position_embeddings)[index] * period),
+            Self::Linear { factor } => 1.0 / period / *factor as f32,
+            Self::Each { divisors } => 1.0 / period / divisors[index],
         }
+    }
+}
+
+/// Stretching by YaRN: frequencies with fewer than `beta_slow` turns in the trained window are slowed by `factor`, those with more than
+/// `beta_fast` are kept, and between the two they are interpolated over their index.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct YarnScaling {
+    /// By how much long wavelengths are stretched.
+    pub factor: f64,
+    /// What cosines and sines are multiplied by.
+    pub attention_factor: f64,
+    /// Turns from which on a frequency is kept.
+    pub beta_fast: f64,
+    /// Turns up to which it is slowed in full.
+    pub beta_slow: f64,
+    /// Whether the ends of the interpolation are whole indices.
+    pub truncate: bool,
+    /// Context length before stretching.
+    pub original_max_position_embeddings: usize,
+}
+
+impl YarnScaling {
+    fn stretch(&self, index: usize, period: f32, config: &DecoderConfig) -> f32 {
+        let (width, base) = (config.head_dim as f64, config.rope_theta);
+        // The index (not a whole one) of the frequency that turns so often in the trained window.
+        let at = |turns: f64| {
+            let trained = self.original_max_position_embeddings as f64;
+            width * (trained / (turns * std::f64::consts::TAU)).ln() / (2.0 * base.ln())
+        };
+        let (mut low, mut high) = (at(self.beta_fast), at(self.beta_slow));
+        if self.truncate {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        (low, high) = (low.max(0.0), high.min(width - 1.0));
+        if low == high {
+            high += 0.001;
+        }
+        let slowed = ((index as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
+        1.0 / (self.factor as f32 * period) * slowed + 1.0 / period * (1.0 - slowed)
+    }
+}
+
+/// Stretching by LongRoPE. Which list counts depends on the context that the model is loaded with, as in vLLM and llama.cpp: all positions of
+/// all prompts are turned alike. transformers chooses by the length of each sequence and starts over where one outgrows the trained window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LongRopeScaling {
+    /// Divisors within the trained window, `[D/2]`.
+    pub short_factor: Vec<f32>,
+    /// Divisors beyond it, `[D/2]`.
+    pub long_factor: Vec<f32>,
+    /// What cosines and sines are multiplied by.
+    pub attention_factor: f64,
+    /// Context length before stretching.
+    pub original_max_position_embeddings: usize,
+}
+
+impl LongRopeScaling {
+    /// The divisors for a context of so many positions.
+    pub fn divisors(&self, context: usize) -> &[f32] {
+        if context > self.original_max_position_embeddings { &self.long_factor } else { &self.short_factor }
     }
 }
 
@@ -121,8 +187,18 @@ impl DecoderConfig {
     /// Rotary frequencies `[D/2]` in radians per position, in f32 as transformers computes them.
     pub fn rope_frequencies(&self) -> Vec<f32> {
         let half = self.head_dim / 2;
-        let plain = (0..half).map(|i| 1.0 / (self.rope_theta as f32).powf(2.0 * i as f32 / self.head_dim as f32));
-        plain.enumerate().map(|(i, f)| self.rope_scaling.as_ref().map_or(f, |scaling| scaling.stretch(i, f))).collect()
+        let periods = (0..half).map(|i| (self.rope_theta as f32).powf(2.0 * i as f32 / self.head_dim as f32));
+        let scaling = self.rope_scaling.as_ref();
+        periods.enumerate().map(|(i, period)| scaling.map_or(1.0 / period, |scaling| scaling.stretch(i, period, self))).collect()
+    }
+
+    /// What the rotary cosines and sines are multiplied by: scores grow by its square.
+    pub fn rope_amplitude(&self) -> f64 {
+        match &self.rope_scaling {
+            Some(RopeScaling::Yarn(scaling)) => scaling.attention_factor,
+            Some(RopeScaling::LongRope(scaling)) => scaling.attention_factor,
+            _ => 1.0,
+        }
     }
 
     /// Whether a block turns its queries and keys by their positions.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ModelError;
-use super::config::{DecoderConfig, Llama3Scaling, RopeScaling, SlidingWindow};
+use super::config::{DecoderConfig, Llama3Scaling, LongRopeScaling, RopeScaling, SlidingWindow, YarnScaling};
 use super::tokenizer::SpecialTokens;
 
 /// Architectures that the decoder computes, with transformers' `model_type`.
@@ -50,6 +50,7 @@ struct Raw {
     rope_parameters: Option<Rope>,
     rope_scaling: Option<Rope>,
     max_position_embeddings: usize,
+    original_max_position_embeddings: Option<usize>,
     tie_word_embeddings: Option<bool>,
     no_rope_layers: Option<Vec<u8>>,
     no_rope_layer_interval: Option<usize>,
@@ -93,6 +94,14 @@ struct Rope {
     high_freq_factor: Option<f64>,
     original_max_position_embeddings: Option<usize>,
     partial_rotary_factor: Option<f64>,
+    attention_factor: Option<f64>,
+    beta_fast: Option<f64>,
+    beta_slow: Option<f64>,
+    mscale: Option<f64>,
+    mscale_all_dim: Option<f64>,
+    truncate: Option<bool>,
+    short_factor: Option<Vec<f32>>,
+    long_factor: Option<Vec<f32>>,
 }
 
 impl OneOrMany {
@@ -168,6 +177,12 @@ impl Raw {
         let rope = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref());
         let unrotated_layers = if smollm3 { self.unrotated_layers()? } else { Vec::new() };
         let nested_theta = rope.and_then(|rope| rope.rope_theta);
+        let rope_scaling = rope.map(|rope| rope.scaling(self)).transpose()?.flatten();
+        let stretched = match &rope_scaling {
+            // Qwen names the trained window as the longest sequence, and means as many times more as the scaling's factor says.
+            Some(RopeScaling::Yarn(yarn)) => (yarn.original_max_position_embeddings as f64 * yarn.factor).min(MAX_SIZE as f64) as usize,
+            _ => 0,
+        };
         Ok(DecoderConfig {
             architecture: architecture.into(),
             vocab_size: self.vocab_size,
@@ -179,10 +194,10 @@ impl Raw {
             head_dim: self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads),
             rms_norm_eps: self.rms_norm_eps.unwrap_or(if architecture == "Phi3ForCausalLM" { 1e-5 } else { 1e-6 }),
             rope_theta: nested_theta.or(self.rope_theta).unwrap_or(if smollm3 { 2_000_000.0 } else { 10_000.0 }),
-            rope_scaling: rope.map(Rope::scaling).transpose()?.flatten(),
+            rope_scaling,
             sliding_window: self.sliding_window(architecture, &unrotated_layers)?,
             unrotated_layers,
-            max_position_embeddings: self.max_position_embeddings,
+            max_position_embeddings: self.max_position_embeddings.max(stretched),
             tie_word_embeddings: self.tie_word_embeddings.unwrap_or(smollm3),
             qkv_bias: attention_bias || architecture == "Qwen2ForCausalLM",
             output_bias: attention_bias,
@@ -239,7 +254,7 @@ impl Raw {
 }
 
 impl Rope {
-    fn scaling(&self) -> Result<Option<RopeScaling>, String> {
+    fn scaling(&self, config: &Raw) -> Result<Option<RopeScaling>, String> {
         let kind = self.rope_type.as_deref();
         let need =
             |value: Option<f64>, name: &str| value.ok_or_else(|| format!("rope scaling `{}` lacks `{name}`", kind.unwrap_or_default()));
@@ -254,8 +269,45 @@ impl Rope {
                     .original_max_position_embeddings
                     .ok_or("rope scaling `llama3` lacks `original_max_position_embeddings`")?,
             }))),
-            Some(other) => Err(format!("rope scaling `{other}` is not computed, only `llama3` and `linear` are")),
+            Some("yarn") => self.yarn(config).map(|scaling| Some(RopeScaling::Yarn(scaling))),
+            Some("longrope" | "su") => self.longrope(config).map(|scaling| Some(RopeScaling::LongRope(scaling))),
+            Some(other) => Err(format!("rope scaling `{other}` is not computed, only `llama3`, `linear`, `yarn` and `longrope` are")),
         }
+    }
+
+    /// Context length before stretching: what stands beside the other sizes goes before what stands in the scaling.
+    fn original(&self, config: &Raw) -> usize {
+        config.original_max_position_embeddings.or(self.original_max_position_embeddings).unwrap_or(config.max_position_embeddings)
+    }
+
+    fn yarn(&self, config: &Raw) -> Result<YarnScaling, String> {
+        let original = self.original(config);
+        let factor = self.factor.unwrap_or(config.max_position_embeddings as f64 / original as f64);
+        // Temperature of the attention by the paper's fit; DeepSeek scales the logarithm.
+        let fitted = |slope: f64| if factor <= 1.0 { 1.0 } else { 0.1 * slope * factor.ln() + 1.0 };
+        let set = |value: Option<f64>| value.filter(|value| *value != 0.0);
+        let by_slopes = set(self.mscale).zip(set(self.mscale_all_dim)).map(|(one, all)| fitted(one) / fitted(all));
+        Ok(YarnScaling {
+            factor,
+            attention_factor: self.attention_factor.or(by_slopes).unwrap_or_else(|| fitted(1.0)),
+            beta_fast: set(self.beta_fast).unwrap_or(32.0),
+            beta_slow: set(self.beta_slow).unwrap_or(1.0),
+            truncate: self.truncate.unwrap_or(true),
+            original_max_position_embeddings: original,
+        })
+    }
+
+    fn longrope(&self, config: &Raw) -> Result<LongRopeScaling, String> {
+        let list = |list: &Option<Vec<f32>>, name: &str| list.clone().ok_or_else(|| format!("rope scaling `longrope` lacks `{name}`"));
+        let original = self.original(config);
+        let factor = self.factor.unwrap_or(config.max_position_embeddings as f64 / original as f64);
+        let fitted = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() };
+        Ok(LongRopeScaling {
+            short_factor: list(&self.short_factor, "short_factor")?,
+            long_factor: list(&self.long_factor, "long_factor")?,
+            attention_factor: self.attention_factor.unwrap_or(fitted),
+            original_max_position_embeddings: original,
+        })
     }
 }
 
@@ -294,6 +346,26 @@ pub(super) fn validate(config: &DecoderConfig) -> Result<(), String> {
             Err("rope scaling `llama3` needs a positive `factor` and `low_freq_factor` below `high_freq_factor`".into())
         }
         Some(RopeScaling::Linear { factor }) if !positive(*factor) => Err(format!("rope scaling `linear` has the factor {factor}")),
+        Some(RopeScaling::Yarn(yarn))
+            if !([yarn.factor, yarn.attention_factor, yarn.beta_fast, yarn.beta_slow].into_iter().all(positive)
+                && yarn.original_max_position_embeddings > 0
+                && config.rope_theta > 1.0) =>
+        {
+            Err("rope scaling `yarn` needs positive numbers and a `rope_theta` above 1".into())
+        }
+        Some(RopeScaling::LongRope(scaling)) => {
+            let half = config.head_dim / 2;
+            let whole = |list: &[f32]| list.len() == half && list.iter().all(|&divisor| positive(f64::from(divisor)));
+            if !whole(&scaling.short_factor) || !whole(&scaling.long_factor) {
+                return Err(format!("rope scaling `longrope` needs {half} positive numbers in `short_factor` and in `long_factor`"));
+            }
+            if !positive(scaling.attention_factor) {
+                return Err(
+                    "rope scaling `longrope` has no positive attention factor; `original_max_position_embeddings` is too small".into()
+                );
+            }
+            Ok(())
+        }
         Some(RopeScaling::Each { divisors })
             if divisors.len() != config.head_dim / 2 || !divisors.iter().all(|&divisor| positive(f64::from(divisor))) =>
         {
@@ -355,6 +427,24 @@ fn rope(config: &DecoderConfig) -> Value {
         // Nothing in `config.json` says that; who writes such a decoder refuses it before.
         None | Some(RopeScaling::Each { .. }) => json!({"rope_type": "default", "rope_theta": config.rope_theta}),
         Some(RopeScaling::Linear { factor }) => json!({"rope_type": "linear", "rope_theta": config.rope_theta, "factor": factor}),
+        Some(RopeScaling::Yarn(scaling)) => json!({
+            "rope_type": "yarn",
+            "rope_theta": config.rope_theta,
+            "factor": scaling.factor,
+            "attention_factor": scaling.attention_factor,
+            "beta_fast": scaling.beta_fast,
+            "beta_slow": scaling.beta_slow,
+            "truncate": scaling.truncate,
+            "original_max_position_embeddings": scaling.original_max_position_embeddings,
+        }),
+        Some(RopeScaling::LongRope(scaling)) => json!({
+            "rope_type": "longrope",
+            "rope_theta": config.rope_theta,
+            "short_factor": scaling.short_factor,
+            "long_factor": scaling.long_factor,
+            "attention_factor": scaling.attention_factor,
+            "original_max_position_embeddings": scaling.original_max_position_embeddings,
+        }),
         Some(RopeScaling::Llama3(scaling)) => json!({
             "rope_type": "llama3",
             "rope_theta": config.rope_theta,
@@ -414,9 +504,41 @@ mod tests {
         assert!(matches!(found, RopeScaling::Llama3(Llama3Scaling { factor: 32.0, original_max_position_embeddings: 8192, .. })));
         let linear = read(&json!({"rope_scaling": {"type": "linear", "factor": 4.0}})).unwrap().decoder;
         assert_eq!(linear.rope_frequencies()[0], 0.25);
-        refused(&json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), "`yarn`");
+        refused(&json!({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}), "`dynamic`");
         refused(&json!({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}), "`low_freq_factor`");
         refused(&json!({"rope_scaling": {"rope_type": "linear", "factor": 0.0}}), "factor 0");
+    }
+
+    #[test]
+    fn yarn_takes_its_defaults_from_the_window() {
+        let yarn = |changes: Value| {
+            let mut rope = json!({"rope_type": "yarn", "factor": 4.0});
+            rope.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            let config = read(&json!({"rope_scaling": rope})).unwrap().decoder;
+            let Some(RopeScaling::Yarn(scaling)) = config.rope_scaling else { panic!("{:?}", config.rope_scaling) };
+            (scaling, config.max_position_embeddings)
+        };
+        let (plain, window) = yarn(json!({}));
+        assert_eq!((plain.original_max_position_embeddings, window), (512, 2048), "the window that is named is the trained one");
+        assert!((plain.attention_factor - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
+        let (given, window) = yarn(json!({"original_max_position_embeddings": 128, "attention_factor": 1.5, "beta_fast": 16}));
+        assert_eq!((given.attention_factor, given.beta_fast, given.beta_slow, window), (1.5, 16.0, 1.0, 512));
+        let (sloped, _) = yarn(json!({"mscale": 1.0, "mscale_all_dim": 1.0}));
+        assert_eq!(sloped.attention_factor, 1.0);
+        refused(&json!({"rope_scaling": {"rope_type": "yarn", "factor": -1.0}}), "`yarn` needs positive");
+    }
+
+    #[test]
+    fn longrope_needs_a_divisor_for_every_frequency() {
+        let rope = |count: usize| json!({"type": "su", "short_factor": vec![1.0; count], "long_factor": vec![2.0; count]});
+        let changes =
+            |count| json!({"architectures": ["Phi3ForCausalLM"], "original_max_position_embeddings": 128, "rope_scaling": rope(count)});
+        let config = read(&changes(8)).unwrap().decoder;
+        assert!((config.rope_amplitude() - (1.0 + 4f64.ln() / 128f64.ln()).sqrt()).abs() < 1e-12);
+        assert_eq!(config.rope_frequencies()[0], 0.5);
+        assert_eq!(DecoderConfig { max_position_embeddings: 128, ..config }.rope_frequencies()[0], 1.0);
+        refused(&changes(7), "8 positive numbers");
+        refused(&json!({"rope_scaling": {"type": "longrope", "short_factor": [1.0]}}), "`long_factor`");
     }
 
     #[test]
@@ -515,7 +637,27 @@ mod tests {
                 ..config.clone()
             };
             let linear = DecoderConfig { rope_scaling: Some(RopeScaling::Linear { factor: 4.0 }), ..config.clone() };
-            let mut configs = vec![config.clone(), scaled, linear];
+            let yarn = YarnScaling {
+                factor: 2.0,
+                attention_factor: 1.25,
+                beta_fast: 16.0,
+                beta_slow: 1.0,
+                truncate: false,
+                original_max_position_embeddings: 64,
+            };
+            let long = LongRopeScaling {
+                short_factor: vec![1.0, 1.5, 2.0, 2.5],
+                long_factor: vec![1.0, 3.0, 5.0, 7.0],
+                attention_factor: 1.25,
+                original_max_position_embeddings: 64,
+            };
+            let [yarn, long] = [RopeScaling::Yarn(yarn), RopeScaling::LongRope(long)]
+                .map(|scaling| DecoderConfig { rope_scaling: Some(scaling), ..config.clone() });
+            for config in [&scaled, &linear, &yarn, &long] {
+                let written = serde_json::to_string(config).unwrap();
+                assert_eq!(&serde_json::from_str::<DecoderConfig>(&written).unwrap(), config, "as a run folder keeps it");
+            }
+            let mut configs = vec![config.clone(), scaled, linear, yarn, long];
             let layers = match name {
                 "LlamaForCausalLM" => Vec::new(),
                 "MistralForCausalLM" | "Phi3ForCausalLM" => vec![0, 1],

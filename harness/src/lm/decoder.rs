@@ -147,7 +147,7 @@ impl Decoder {
         ops::rms_norm(&x, &self.final_norm, self.config.rms_norm_eps)
     }
 
-    /// Cosines and sines of the rotary embedding, `[max_position_embeddings, D/2]`.
+    /// Cosines and sines of the rotary embedding, amplitude included, `[max_position_embeddings, D/2]`.
     pub fn rope_tables(&self) -> (&Tensor, &Tensor) {
         (&self.cos, &self.sin)
     }
@@ -186,11 +186,14 @@ impl Layer {
     }
 }
 
-/// Cosines and sines `[max_position_embeddings, D/2]`.
+/// Cosines and sines `[max_position_embeddings, D/2]`, times the amplitude that some scalings ask for.
 fn rope_tables(config: &DecoderConfig, device: &Device) -> Result<(Tensor, Tensor)> {
     let half = config.head_dim / 2;
     let frequencies = config.rope_frequencies();
     let angles: Vec<f32> = (0..config.max_position_embeddings).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f)).collect();
     let angles = Tensor::from_vec(angles, (config.max_position_embeddings, half), device)?;
-    Ok((angles.cos()?, angles.sin()?))
+    match config.rope_amplitude() {
+        1.0 => Ok((angles.cos()?, angles.sin()?)),
+        amplitude => Ok(((angles.cos()? * amplitude)?, (angles.sin()? * amplitude)?)),
+    }
 }
