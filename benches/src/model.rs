@@ -53,6 +53,7 @@ pub fn shape_tiny() -> DecoderConfig {
         output_bias: false,
         mlp_bias: false,
         qk_norm: false,
+        gemma: None,
     }
 }
 

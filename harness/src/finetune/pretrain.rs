@@ -186,6 +186,7 @@ fn initial_decoder(spec: &PretrainSpec, vocabulary: usize) -> candle_core::Resul
         output_bias: false,
         mlp_bias: false,
         qk_norm: true,
+        gemma: None,
     };
     Decoder::new(&config, &Device::Cpu, |name, shape| {
         let mut rng = Rng::new(spec.seed, &format!("weights/{name}"));

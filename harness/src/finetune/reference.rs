@@ -10,8 +10,9 @@ use serde::Deserialize;
 use crate::lm::config::{DecoderConfig, Module};
 use crate::lm::decoder::Decoder;
 
+use super::batch::MicroBatch;
 use super::lora::{self, LoraConfig};
-use super::objective::NextToken;
+use super::objective::{NextToken, Objective as _};
 use super::optimizer::{Optimizer, ParameterGroup, UpdateRule};
 use super::schedule::{Decay, LearningRate};
 use super::testing::{self, FixedBatches};
@@ -71,6 +72,7 @@ fn config() -> DecoderConfig {
         output_bias: false,
         mlp_bias: false,
         qk_norm: false,
+        gemma: None,
     }
 }
 
@@ -162,6 +164,39 @@ fn adapters_of_every_supported_kind_give_the_logits_of_peft() {
         let moved = testing::distance(&last(None), &kind.tuned);
         eprintln!("{name}: logits against PEFT {tuned:.1e}, moved by {moved:.2}");
         assert!(tuned < 1e-4 && moved > 0.1, "{name}: {tuned}");
+    }
+}
+
+/// Windows, stretched positions and Gemma (`make_shapes.py`): loss and gradients of every weight, through whichever backward pass is used.
+#[test]
+fn gradients_of_every_shape_equal_those_of_torch() {
+    #[derive(Deserialize)]
+    struct Shape {
+        tokens: Vec<u32>,
+        loss: f64,
+        gradients: std::collections::BTreeMap<String, f64>,
+    }
+    let text = std::fs::read(fixtures().join("shapes/reference.json")).unwrap();
+    let shapes: std::collections::BTreeMap<String, Shape> = serde_json::from_slice(&text).unwrap();
+    for (name, shape) in shapes {
+        let read = |file: &str| std::fs::read(fixtures().join("shapes").join(&name).join(file)).unwrap();
+        let config = crate::lm::config_file::parse(&read("config.json"), &name).unwrap().decoder;
+        let base = crate::lm::weights::load_bytes(&read("model.safetensors"), &config, &Device::Cpu, &name).unwrap();
+        let (decoder, parameters) = full::trainable(&base).unwrap();
+        let row = TrainingSequence { loss_weights: vec![1.0; shape.tokens.len()], tokens: shape.tokens };
+        let batch = MicroBatch::new(&[row], &Device::Cpu).unwrap();
+        let (loss, gradients) = NextToken::new(&decoder, None).gradients(&parameters, &batch, batch.weight_sum, None).unwrap();
+        assert!((loss - shape.loss).abs() < 1e-5, "{name}: loss {loss}, torch {}", shape.loss);
+        let mut compared = 0;
+        for (weight, expected) in shape.gradients {
+            // Phi-3's fused matrices are split here.
+            let Some(gradient) = gradients.get(&weight) else { continue };
+            let found: f64 = gradient.iter().enumerate().map(|(i, g)| f64::from(*g) * (i as f64).cos()).sum();
+            let size = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+            assert!((found - expected).abs() < 1e-4 * size.max(0.01), "{name}: `{weight}` {found}, torch {expected}");
+            compared += 1;
+        }
+        assert!(compared >= 11, "{name}: {compared} weights");
     }
 }
 

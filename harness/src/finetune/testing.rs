@@ -32,6 +32,7 @@ pub(crate) fn config() -> DecoderConfig {
         output_bias: true,
         mlp_bias: true,
         qk_norm: true,
+        gemma: None,
     }
 }
 

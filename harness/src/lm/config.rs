@@ -44,8 +44,27 @@ pub struct DecoderConfig {
     pub output_bias: bool,
     /// Bias in the feed-forward block (Llama with `mlp_bias`).
     pub mlp_bias: bool,
-    /// RMS norm on each head's query and key (Qwen3).
+    /// RMS norm on each head's query and key (Qwen3, Gemma 3).
     pub qk_norm: bool,
+    /// What Gemma's decoders have that the others lack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gemma: Option<Gemma>,
+}
+
+/// Gemma: `gelu(gate) * up` in the feed-forward block, embeddings times the root of the hidden width, norm weights that files keep as their
+/// distance from one; and what later generations add.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gemma {
+    /// Scores are divided by the root of this: the head width in Gemma 1.
+    pub query_scalar: f64,
+    /// Norms behind attention and feed-forward as well, before these join the residual stream (2 and 3).
+    pub sandwich_norms: bool,
+    /// Scores `s` become `c tanh(s / c)` (2).
+    pub attention_softcap: Option<f64>,
+    /// Logits likewise (2).
+    pub logit_softcap: Option<f64>,
+    /// Base of the rotary frequencies in blocks with a window, which are not stretched (3).
+    pub local_rope_theta: Option<f64>,
 }
 
 /// Attention to the nearest positions only.
@@ -184,10 +203,14 @@ impl Llama3Scaling {
 }
 
 impl DecoderConfig {
+    /// What one in frequencies `[D/2]` turns by a radian, in positions.
+    fn rope_periods(&self, theta: f64) -> impl Iterator<Item = f32> {
+        (0..self.head_dim / 2).map(move |i| (theta as f32).powf(2.0 * i as f32 / self.head_dim as f32))
+    }
+
     /// Rotary frequencies `[D/2]` in radians per position, in f32 as transformers computes them.
     pub fn rope_frequencies(&self) -> Vec<f32> {
-        let half = self.head_dim / 2;
-        let periods = (0..half).map(|i| (self.rope_theta as f32).powf(2.0 * i as f32 / self.head_dim as f32));
+        let periods = self.rope_periods(self.rope_theta);
         let scaling = self.rope_scaling.as_ref();
         periods.enumerate().map(|(i, period)| scaling.map_or(1.0 / period, |scaling| scaling.stretch(i, period, self))).collect()
     }
@@ -198,6 +221,57 @@ impl DecoderConfig {
             Some(RopeScaling::Yarn(scaling)) => scaling.attention_factor,
             Some(RopeScaling::LongRope(scaling)) => scaling.attention_factor,
             _ => 1.0,
+        }
+    }
+
+    /// Frequencies of the blocks that turn by their own ones (Gemma 3).
+    pub fn local_rope_frequencies(&self) -> Option<Vec<f32>> {
+        let theta = self.gemma.as_ref()?.local_rope_theta?;
+        Some(self.rope_periods(theta).map(|period| 1.0 / period).collect())
+    }
+
+    /// Whether a block turns by [`Self::local_rope_frequencies`].
+    pub fn turns_locally(&self, layer: usize) -> bool {
+        self.gemma.as_ref().is_some_and(|gemma| gemma.local_rope_theta.is_some()) && self.window(layer).is_some()
+    }
+
+    /// What a token's embedding is multiplied by on its way into the first block.
+    pub fn embedding_scale(&self) -> Option<f64> {
+        self.gemma.as_ref().map(|_| (self.hidden_size as f64).sqrt())
+    }
+
+    /// What scores are multiplied by beside `1 / sqrt(D)`.
+    pub fn query_factor(&self) -> Option<f64> {
+        let scalar = self.gemma.as_ref()?.query_scalar;
+        (scalar != self.head_dim as f64).then(|| (self.head_dim as f64 / scalar).sqrt())
+    }
+
+    /// Bound of the scores.
+    pub fn attention_softcap(&self) -> Option<f64> {
+        self.gemma.as_ref()?.attention_softcap
+    }
+
+    /// Bound of the logits.
+    pub fn logit_softcap(&self) -> Option<f64> {
+        self.gemma.as_ref()?.logit_softcap
+    }
+
+    /// Names of a block's norms: before attention, behind it, before the feed-forward block, behind it.
+    pub fn norm_names(&self) -> BlockNorms<&'static str> {
+        if self.gemma.as_ref().is_some_and(|gemma| gemma.sandwich_norms) {
+            BlockNorms {
+                input: "input_layernorm",
+                behind_attention: Some("post_attention_layernorm"),
+                before_feed_forward: "pre_feedforward_layernorm",
+                behind_feed_forward: Some("post_feedforward_layernorm"),
+            }
+        } else {
+            BlockNorms {
+                input: "input_layernorm",
+                behind_attention: None,
+                before_feed_forward: "post_attention_layernorm",
+                behind_feed_forward: None,
+            }
         }
     }
 
@@ -249,7 +323,7 @@ impl DecoderConfig {
     /// Number of weights, the tied head counted once.
     pub fn parameter_count(&self) -> usize {
         let linear: usize = self.linear_shapes().iter().map(|(_, out, input)| out * input).sum();
-        let norms = 2 * self.hidden_size + if self.qk_norm { 2 * self.head_dim } else { 0 };
+        let norms = self.norm_names().into_iter().count() * self.hidden_size + if self.qk_norm { 2 * self.head_dim } else { 0 };
         let query = self.num_attention_heads * self.head_dim;
         let key_value = self.num_key_value_heads * self.head_dim;
         let bias = if self.qkv_bias { query + 2 * key_value } else { 0 }
@@ -257,6 +331,64 @@ impl DecoderConfig {
             + if self.mlp_bias { 2 * self.intermediate_size + self.hidden_size } else { 0 };
         let embeddings = self.vocab_size * self.hidden_size * if self.tie_word_embeddings { 1 } else { 2 };
         self.num_hidden_layers * (linear + norms + bias) + embeddings + self.hidden_size
+    }
+}
+
+/// One thing for each norm of a block.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockNorms<T> {
+    /// Before attention.
+    pub input: T,
+    /// Behind attention (Gemma 2 and 3).
+    pub behind_attention: Option<T>,
+    /// Before the feed-forward block.
+    pub before_feed_forward: T,
+    /// Behind the feed-forward block (Gemma 2 and 3).
+    pub behind_feed_forward: Option<T>,
+}
+
+impl<T> BlockNorms<T> {
+    /// What `make` gives for each norm.
+    ///
+    /// # Errors
+    /// The first one of `make`.
+    pub fn try_map<U, E>(self, mut make: impl FnMut(T) -> Result<U, E>) -> Result<BlockNorms<U>, E> {
+        Ok(BlockNorms {
+            input: make(self.input)?,
+            behind_attention: self.behind_attention.map(&mut make).transpose()?,
+            before_feed_forward: make(self.before_feed_forward)?,
+            behind_feed_forward: self.behind_feed_forward.map(&mut make).transpose()?,
+        })
+    }
+
+    /// Mutable references to all of them.
+    pub fn as_mut(&mut self) -> BlockNorms<&mut T> {
+        BlockNorms {
+            input: &mut self.input,
+            behind_attention: self.behind_attention.as_mut(),
+            before_feed_forward: &mut self.before_feed_forward,
+            behind_feed_forward: self.behind_feed_forward.as_mut(),
+        }
+    }
+
+    /// References to all of them.
+    pub fn as_ref(&self) -> BlockNorms<&T> {
+        BlockNorms {
+            input: &self.input,
+            behind_attention: self.behind_attention.as_ref(),
+            before_feed_forward: &self.before_feed_forward,
+            behind_feed_forward: self.behind_feed_forward.as_ref(),
+        }
+    }
+}
+
+impl<T> IntoIterator for BlockNorms<T> {
+    type Item = T;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<T>, 4>>;
+
+    /// In the order of a forward pass.
+    fn into_iter(self) -> Self::IntoIter {
+        [Some(self.input), self.behind_attention, Some(self.before_feed_forward), self.behind_feed_forward].into_iter().flatten()
     }
 }
 

@@ -6,17 +6,20 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ModelError;
-use super::config::{DecoderConfig, Llama3Scaling, LongRopeScaling, RopeScaling, SlidingWindow, YarnScaling};
+use super::config::{DecoderConfig, Gemma, Llama3Scaling, LongRopeScaling, RopeScaling, SlidingWindow, YarnScaling};
 use super::tokenizer::SpecialTokens;
 
 /// Architectures that the decoder computes, with transformers' `model_type`.
-const ARCHITECTURES: [(&str, &str); 6] = [
+const ARCHITECTURES: [(&str, &str); 9] = [
     ("LlamaForCausalLM", "llama"),
     ("MistralForCausalLM", "mistral"),
     ("Qwen2ForCausalLM", "qwen2"),
     ("Qwen3ForCausalLM", "qwen3"),
     ("SmolLM3ForCausalLM", "smollm3"),
     ("Phi3ForCausalLM", "phi3"),
+    ("GemmaForCausalLM", "gemma"),
+    ("Gemma2ForCausalLM", "gemma2"),
+    ("Gemma3ForCausalLM", "gemma3_text"),
 ];
 
 /// Names of [`ARCHITECTURES`], for people.
@@ -59,6 +62,15 @@ struct Raw {
     #[serde(default)]
     mlp_bias: bool,
     hidden_act: Option<String>,
+    hidden_activation: Option<String>,
+    query_pre_attn_scalar: Option<f64>,
+    #[serde(default, deserialize_with = "given")]
+    attn_logit_softcapping: Option<Option<f64>>,
+    #[serde(default, deserialize_with = "given")]
+    final_logit_softcapping: Option<Option<f64>>,
+    use_bidirectional_attention: Option<bool>,
+    sliding_window_pattern: Option<usize>,
+    rope_local_base_freq: Option<f64>,
     sliding_window: Option<usize>,
     use_sliding_window: Option<bool>,
     max_window_layers: Option<usize>,
@@ -67,6 +79,11 @@ struct Raw {
     quantization_config: Option<Value>,
     #[serde(flatten)]
     special: SpecialIds,
+}
+
+/// A key that is there, whatever it holds: `null` is not the default.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<f64>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// `bos_token_id`, `eos_token_id` (one or several) and `pad_token_id`, as `config.json` and `generation_config.json` hold them.
@@ -102,6 +119,10 @@ struct Rope {
     truncate: Option<bool>,
     short_factor: Option<Vec<f32>>,
     long_factor: Option<Vec<f32>>,
+    /// Of the blocks without a window, where these have a rotation of their own (Gemma 3).
+    full_attention: Option<Box<Rope>>,
+    /// Of the blocks with one.
+    sliding_attention: Option<Box<Rope>>,
 }
 
 impl OneOrMany {
@@ -129,7 +150,7 @@ pub fn parse(text: &[u8], path: &str) -> Result<ConfigFile, ModelError> {
     let value: Value = serde_json::from_slice(text).map_err(|error| problem(error.to_string()))?;
     let architecture = architecture(&value, path)?;
     let raw: Raw = serde_json::from_value(value).map_err(|error| problem(error.to_string()))?;
-    refuse_uncomputed(&raw).map_err(problem)?;
+    refuse_uncomputed(&raw, architecture).map_err(problem)?;
     let decoder = raw.decoder(architecture).map_err(problem)?;
     validate(&decoder).map_err(problem)?;
     Ok(ConfigFile { decoder, special: raw.special.into() })
@@ -149,15 +170,37 @@ fn architecture(value: &Value, path: &str) -> Result<&'static str, ModelError> {
     })
 }
 
-fn refuse_uncomputed(raw: &Raw) -> Result<(), String> {
+/// Gemma's generation, from its name.
+fn generation(architecture: &str) -> Option<usize> {
+    match architecture {
+        "GemmaForCausalLM" => Some(1),
+        "Gemma2ForCausalLM" => Some(2),
+        "Gemma3ForCausalLM" => Some(3),
+        _ => None,
+    }
+}
+
+fn refuse_uncomputed(raw: &Raw, architecture: &str) -> Result<(), String> {
     if raw.quantization_config.is_some() {
         return Err("quantised weights (`quantization_config`) are not supported".into());
     }
-    if let Some(activation) = raw.hidden_act.as_deref().filter(|name| *name != "silu") {
-        return Err(format!("`hidden_act` is `{activation}`, only `silu` is supported"));
+    // Gemma's first files say `gelu` and mean its tanh form; a key that a generation does not read may hold anything.
+    let (key, activation, computed) = match generation(architecture) {
+        None => ("hidden_act", &raw.hidden_act, &["silu"][..]),
+        Some(1) if raw.hidden_activation.is_none() => ("hidden_act", &raw.hidden_act, &["gelu_pytorch_tanh", "gelu"][..]),
+        Some(_) => ("hidden_activation", &raw.hidden_activation, &["gelu_pytorch_tanh"][..]),
+    };
+    if let Some(activation) = activation.as_deref().filter(|name| !computed.contains(name)) {
+        return Err(format!("`{key}` is `{activation}`, only `{}` is supported", computed[0]));
     }
-    let nested = raw.rope_parameters.as_ref().and_then(|rope| rope.partial_rotary_factor);
-    match raw.partial_rotary_factor.or(nested).filter(|factor| *factor != 1.0) {
+    if generation(architecture).is_some() && raw.use_bidirectional_attention == Some(true) {
+        return Err("`use_bidirectional_attention` makes an encoder of it, which does not answer".into());
+    }
+    refuse_partial(raw.partial_rotary_factor)
+}
+
+fn refuse_partial(factor: Option<f64>) -> Result<(), String> {
+    match factor.filter(|factor| *factor != 1.0) {
         Some(factor) => Err(format!("`partial_rotary_factor` is {factor}, only 1 is supported")),
         None => Ok(()),
     }
@@ -172,9 +215,11 @@ impl Raw {
             let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
             return Err(format!("`num_attention_heads` {heads} does not divide `hidden_size` {hidden}"));
         }
-        let attention_bias = self.attention_bias && matches!(architecture, "LlamaForCausalLM" | "Qwen3ForCausalLM" | "SmolLM3ForCausalLM");
+        let attention_bias = self.attention_bias && matches!(architecture, "LlamaForCausalLM" | "Qwen3ForCausalLM" | "SmolLM3ForCausalLM")
+            || self.attention_bias && generation(architecture).is_some();
         let smollm3 = architecture == "SmolLM3ForCausalLM";
-        let rope = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref());
+        let gemma = generation(architecture);
+        let rope = self.rope_parameters.as_ref().map(|rope| rope.full_attention.as_deref().unwrap_or(rope)).or(self.rope_scaling.as_ref());
         let unrotated_layers = if smollm3 { self.unrotated_layers()? } else { Vec::new() };
         let nested_theta = rope.and_then(|rope| rope.rope_theta);
         let rope_scaling = rope.map(|rope| rope.scaling(self)).transpose()?.flatten();
@@ -191,34 +236,61 @@ impl Raw {
             num_hidden_layers: self.num_hidden_layers,
             num_attention_heads: self.num_attention_heads,
             num_key_value_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
-            head_dim: self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads),
+            head_dim: self.head_dim.unwrap_or(if gemma.is_some() { 256 } else { self.hidden_size / self.num_attention_heads }),
             rms_norm_eps: self.rms_norm_eps.unwrap_or(if architecture == "Phi3ForCausalLM" { 1e-5 } else { 1e-6 }),
-            rope_theta: nested_theta.or(self.rope_theta).unwrap_or(if smollm3 { 2_000_000.0 } else { 10_000.0 }),
+            rope_theta: nested_theta.or(self.rope_theta).unwrap_or(match gemma {
+                Some(3) => 1_000_000.0,
+                _ if smollm3 => 2_000_000.0,
+                _ => 10_000.0,
+            }),
             rope_scaling,
             sliding_window: self.sliding_window(architecture, &unrotated_layers)?,
             unrotated_layers,
             max_position_embeddings: self.max_position_embeddings.max(stretched),
-            tie_word_embeddings: self.tie_word_embeddings.unwrap_or(smollm3),
+            tie_word_embeddings: self.tie_word_embeddings.unwrap_or(smollm3 || gemma.is_some()),
             qkv_bias: attention_bias || architecture == "Qwen2ForCausalLM",
             output_bias: attention_bias,
             mlp_bias: self.mlp_bias && (smollm3 || architecture == "LlamaForCausalLM"),
-            qk_norm: architecture == "Qwen3ForCausalLM",
+            qk_norm: matches!(architecture, "Qwen3ForCausalLM" | "Gemma3ForCausalLM"),
+            gemma: gemma.map(|generation| self.gemma(generation)).transpose()?,
         })
     }
 
-    /// Which layers see a window only. Mistral and Phi-3 have one in all layers as soon as they name its width; Qwen and SmolLM3 have to switch
+    fn gemma(&self, generation: usize) -> Result<Gemma, String> {
+        let softcap =
+            |given: Option<Option<f64>>, default: f64| given.unwrap_or((generation == 2).then_some(default)).filter(|_| generation > 1);
+        let local = self.rope_parameters.as_ref().and_then(|rope| rope.sliding_attention.as_deref());
+        if local.map(|local| local.scaling(self)).transpose()?.flatten().is_some() {
+            return Err("a rope scaling in layers with a window is not computed".into());
+        }
+        Ok(Gemma {
+            query_scalar: match generation {
+                1 => self.head_dim.unwrap_or(256) as f64,
+                _ => self.query_pre_attn_scalar.unwrap_or(256.0),
+            },
+            sandwich_norms: generation > 1,
+            attention_softcap: softcap(self.attn_logit_softcapping, 50.0),
+            logit_softcap: softcap(self.final_logit_softcapping, 30.0),
+            local_rope_theta: (generation == 3)
+                .then(|| local.and_then(|local| local.rope_theta).or(self.rope_local_base_freq).unwrap_or(10_000.0)),
+        })
+    }
+
+    /// Which layers see a window only. Gemma 2 alternates, Gemma 3 leaves every sixth one whole, unless they list them. Mistral and Phi-3 have one in all layers as soon as they name its width; Qwen and SmolLM3 have to switch
     /// it on, and then list the layers, or it is those from `max_window_layers` on (Qwen) or those without rotation (SmolLM3). A window that is not
     /// shorter than the longest sequence is none.
     fn sliding_window(&self, architecture: &str, unrotated: &[usize]) -> Result<Option<SlidingWindow>, String> {
+        let gemma = generation(architecture).filter(|&generation| generation > 1);
         let everywhere = matches!(architecture, "MistralForCausalLM" | "Phi3ForCausalLM");
         let switched =
             matches!(architecture, "Qwen2ForCausalLM" | "Qwen3ForCausalLM" | "SmolLM3ForCausalLM") && self.use_sliding_window == Some(true);
-        let Some(width) = self.sliding_window.filter(|&width| (everywhere || switched) && width < self.max_position_embeddings) else {
-            return Ok(None);
-        };
+        // Gemma 3 turns these layers by other frequencies, so that they are told apart even where the window is wide enough.
+        let bounds = |width: usize| width < self.max_position_embeddings || gemma == Some(3);
+        let width = self.sliding_window.or(gemma.map(|_| 4096));
+        let Some(width) = width.filter(|&width| (everywhere || switched || gemma.is_some()) && bounds(width)) else { return Ok(None) };
         let count = self.num_hidden_layers.min(MAX_SIZE);
         let layers: Vec<usize> = match &self.layer_types {
-            Some(types) if switched => {
+            Some(types) if switched || gemma.is_some() => {
                 if types.len() != self.num_hidden_layers {
                     return Err(format!("`layer_types` has {} entries for {} layers", types.len(), self.num_hidden_layers));
                 }
@@ -228,6 +300,10 @@ impl Raw {
                 (0..count).filter(|&layer| types[layer] == "sliding_attention").collect()
             }
             _ if everywhere => (0..count).collect(),
+            _ if gemma.is_some() => {
+                let pattern = if gemma == Some(2) { 2 } else { self.sliding_window_pattern.unwrap_or(6) };
+                (0..count).filter(|layer| pattern == 0 || (layer + 1) % pattern != 0).collect()
+            }
             _ if architecture == "SmolLM3ForCausalLM" => unrotated.to_vec(),
             _ => (self.max_window_layers.unwrap_or(28)..count).collect(),
         };
@@ -255,6 +331,7 @@ impl Raw {
 
 impl Rope {
     fn scaling(&self, config: &Raw) -> Result<Option<RopeScaling>, String> {
+        refuse_partial(self.partial_rotary_factor)?;
         let kind = self.rope_type.as_deref();
         let need =
             |value: Option<f64>, name: &str| value.ok_or_else(|| format!("rope scaling `{}` lacks `{name}`", kind.unwrap_or_default()));
@@ -336,6 +413,12 @@ pub(super) fn validate(config: &DecoderConfig) -> Result<(), String> {
     if !positive(config.rms_norm_eps) || !positive(config.rope_theta) {
         return Err(format!("`rms_norm_eps` {} and `rope_theta` {} must be positive", config.rms_norm_eps, config.rope_theta));
     }
+    if let Some(gemma) = &config.gemma {
+        let bounds = [Some(gemma.query_scalar), gemma.attention_softcap, gemma.logit_softcap, gemma.local_rope_theta];
+        if !bounds.into_iter().flatten().all(positive) {
+            return Err("`query_pre_attn_scalar`, soft caps and rotary bases must be positive".into());
+        }
+    }
     if config.sliding_window.as_ref().is_some_and(|sliding| sliding.width == 0) {
         return Err("`sliding_window` is 0".into());
     }
@@ -391,7 +474,7 @@ pub fn render(config: &DecoderConfig, special: &SpecialTokens, dtype: &str) -> V
         "num_attention_heads": config.num_attention_heads,
         "num_key_value_heads": config.num_key_value_heads,
         "head_dim": config.head_dim,
-        "hidden_act": "silu",
+        "hidden_act": if config.gemma.is_some() { "gelu_pytorch_tanh" } else { "silu" },
         "rms_norm_eps": config.rms_norm_eps,
         "rope_theta": config.rope_theta,
         "rope_parameters": rope(config),
@@ -409,12 +492,29 @@ pub fn render(config: &DecoderConfig, special: &SpecialTokens, dtype: &str) -> V
     if config.rope_scaling.is_some() {
         value["rope_scaling"] = rope(config);
     }
-    if let Some(sliding) = &config.sliding_window {
+    if let Some(gemma) = &config.gemma {
+        value["hidden_activation"] = "gelu_pytorch_tanh".into();
+        if gemma.sandwich_norms {
+            value["query_pre_attn_scalar"] = gemma.query_scalar.into();
+            value["attn_logit_softcapping"] = gemma.attention_softcap.into();
+            value["final_logit_softcapping"] = gemma.logit_softcap.into();
+            // It has a width even where no layer has a window.
+            value["sliding_window"] = config.max_position_embeddings.into();
+        }
+        if let Some(theta) = gemma.local_rope_theta {
+            value["rope_local_base_freq"] = theta.into();
+            value["rope_parameters"] =
+                json!({"full_attention": rope(config), "sliding_attention": {"rope_type": "default", "rope_theta": theta}});
+        }
+    }
+    if config.sliding_window.is_some() || config.gemma.as_ref().is_some_and(|gemma| gemma.sandwich_norms) {
         let kind = |layer| if config.window(layer).is_some() { "sliding_attention" } else { "full_attention" };
+        value["layer_types"] = (0..config.num_hidden_layers).map(kind).collect();
+    }
+    if let Some(sliding) = &config.sliding_window {
         value["sliding_window"] = sliding.width.into();
         value["use_sliding_window"] = true.into();
         value["max_window_layers"] = sliding.layers.first().copied().into();
-        value["layer_types"] = (0..config.num_hidden_layers).map(kind).collect();
     }
     if model_type == "smollm3" {
         value["no_rope_layers"] = (0..config.num_hidden_layers).map(|layer| u8::from(config.rotates(layer))).collect();
@@ -542,6 +642,28 @@ mod tests {
     }
 
     #[test]
+    fn each_gemma_has_what_its_generation_brought() {
+        let gemma = |name: &str, changes: Value| {
+            let mut value = json!({"architectures": [name], "num_hidden_layers": 7, "head_dim": 16, "sliding_window": 64});
+            value.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            let config = read(&value).unwrap().decoder;
+            (config.gemma.clone().unwrap(), config)
+        };
+        let (first, config) = gemma("GemmaForCausalLM", json!({"hidden_act": "gelu"}));
+        assert_eq!((first.query_scalar, first.sandwich_norms, first.logit_softcap), (16.0, false, None));
+        assert_eq!((config.tie_word_embeddings, config.sliding_window, config.embedding_scale()), (true, None, Some(8.0)));
+        let (second, config) = gemma("Gemma2ForCausalLM", json!({"final_logit_softcapping": null, "query_pre_attn_scalar": 24}));
+        assert_eq!((second.attention_softcap, second.logit_softcap, second.query_scalar), (Some(50.0), None, 24.0));
+        assert_eq!(config.sliding_window.unwrap().layers, [0, 2, 4, 6]);
+        let (third, config) = gemma("Gemma3ForCausalLM", json!({"rope_local_base_freq": 500.0}));
+        assert_eq!((third.attention_softcap, third.local_rope_theta, config.rope_theta, config.qk_norm), (None, Some(500.0), 1e6, true));
+        assert_eq!(config.sliding_window.clone().unwrap().layers, [0, 1, 2, 3, 4, 6]);
+        assert!(config.turns_locally(0) && !config.turns_locally(5));
+        refused(&json!({"architectures": ["Gemma2ForCausalLM"], "hidden_activation": "relu"}), "`hidden_activation` is `relu`");
+        refused(&json!({"architectures": ["Gemma3ForCausalLM"], "use_bidirectional_attention": true}), "encoder");
+    }
+
+    #[test]
     fn each_architecture_has_its_biases() {
         let biases = |name: &str| {
             let config = read(&json!({"architectures": [name], "attention_bias": true, "mlp_bias": true})).unwrap().decoder;
@@ -614,9 +736,9 @@ mod tests {
 
     #[test]
     fn an_unknown_architecture_is_named() {
-        let error = read(&json!({"architectures": ["GemmaForCausalLM"]})).unwrap_err();
+        let error = read(&json!({"architectures": ["Gemma3ForConditionalGeneration"]})).unwrap_err();
         assert!(
-            matches!(&error, ModelError::UnsupportedArchitecture { architecture, .. } if architecture == "GemmaForCausalLM"),
+            matches!(&error, ModelError::UnsupportedArchitecture { architecture, .. } if architecture == "Gemma3ForConditionalGeneration"),
             "{error}"
         );
     }
@@ -659,11 +781,12 @@ mod tests {
             }
             let mut configs = vec![config.clone(), scaled, linear, yarn, long];
             let layers = match name {
-                "LlamaForCausalLM" => Vec::new(),
+                "LlamaForCausalLM" | "GemmaForCausalLM" => Vec::new(),
                 "MistralForCausalLM" | "Phi3ForCausalLM" => vec![0, 1],
                 _ => vec![1],
             };
             if !layers.is_empty() {
+                // Gemma's window is there already.
                 configs.push(DecoderConfig { sliding_window: Some(SlidingWindow { width: 32, layers }), ..config });
             }
             for config in configs {

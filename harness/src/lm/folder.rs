@@ -11,7 +11,7 @@ use super::config::{DecoderConfig, RopeScaling};
 use super::config_file;
 use super::decoder::Decoder;
 use super::gguf::{CheckedGguf, GgufFile};
-use super::layout::named_tensors;
+use super::layout::{named_tensors, stored_offset};
 use super::tokenizer::Tokenizer;
 use super::weights::{StoredWeights, WeightFiles};
 
@@ -112,7 +112,13 @@ pub fn save_folder(dir: &Path, decoder: &Decoder, tokenizer: &Tokenizer, dtype: 
 
 /// The bytes of `model.safetensors`.
 pub fn weight_bytes(decoder: &Decoder, dtype: DType) -> Result<Vec<u8>, ModelError> {
-    let convert = |(name, tensor): (String, &Tensor)| Ok((name, tensor.detach().to_dtype(dtype)?.contiguous()?));
+    let convert = |(name, tensor): (String, &Tensor)| {
+        let stored = match stored_offset(&decoder.config, &name) {
+            0.0 => tensor.detach(),
+            offset => (tensor.detach() - offset)?,
+        };
+        Ok((name, stored.to_dtype(dtype)?.contiguous()?))
+    };
     let tensors: BTreeMap<String, Tensor> = named_tensors(decoder).into_iter().map(convert).collect::<Result<_, candle_core::Error>>()?;
     let metadata = Some([("format".to_string(), "pt".to_string())].into());
     Ok(safetensors::serialize(&tensors, metadata).map_err(candle_core::Error::wrap)?)

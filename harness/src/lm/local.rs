@@ -91,9 +91,10 @@ impl LocalModel {
         if let Some(engine) = self.engine.get() {
             return Ok(engine.clone());
         }
-        let (cos, sin) = self.decoder.rope_tables();
         let flat = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
-        let engine = Engine::pack(&self.decoder.config, &Named(&self.decoder), (flat(cos)?, flat(sin)?), self.form);
+        let tables = |(cos, sin): (&Tensor, &Tensor)| Ok::<_, candle_core::Error>((flat(cos)?, flat(sin)?));
+        let local = self.decoder.local_rope_tables().map(tables).transpose()?;
+        let engine = Engine::pack(&self.decoder.config, &Named(&self.decoder), tables(self.decoder.rope_tables())?, local, self.form);
         let engine = Arc::new(engine?);
         Ok(self.engine.get_or_init(|| engine).clone())
     }

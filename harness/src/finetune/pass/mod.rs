@@ -81,8 +81,11 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Whether the weights are ones that this pass can read: f32 in main memory.
+    /// Whether this pass computes the decoder and can read its weights: not Gemma, whose gradients candle's autograd gives, and f32 in main memory.
     pub fn applies(&self) -> bool {
+        if self.decoder.config.gemma.is_some() {
+            return false;
+        }
         let weights: Vec<&Tensor> = self.tensors().into_iter().map(|(_, tensor)| tensor).collect();
         ops::supported(&weights) && weights.iter().all(|tensor| tensor.is_contiguous())
     }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::kernel::elementwise::softmax;
+use crate::kernel::elementwise::{softcap, softmax};
 use crate::kernel::simd::vectorized;
 use crate::kernel::{PANEL_COLUMNS, Rows, multiply_panels};
 
@@ -31,6 +31,8 @@ pub(super) struct Queries<'a> {
     pub group: usize,
     /// Positions that a query sees at most, its own included.
     pub window: usize,
+    /// Bound of the scores.
+    pub softcap: Option<f32>,
 }
 
 thread_local! {
@@ -85,6 +87,9 @@ impl Queries<'_> {
                         let (past, rest) = scores.split_at_mut(hidden_before(row).saturating_sub(base));
                         let (visible, future) = rest.split_at_mut(seen(row) - base - past.len());
                         past.fill(0.0);
+                        if let Some(bound) = self.softcap {
+                            softcap(visible, bound);
+                        }
                         softmax(visible);
                         future.fill(0.0);
                     }

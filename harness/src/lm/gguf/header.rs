@@ -119,6 +119,7 @@ impl Header<'_> {
             output_bias: has("blk.0.attn_output.bias"),
             mlp_bias: has("blk.0.ffn_gate.bias"),
             qk_norm: has("blk.0.attn_q_norm.weight"),
+            gemma: None,
         })
     }
 

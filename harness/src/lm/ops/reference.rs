@@ -46,12 +46,15 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 
 /// Grouped-query attention. `q` is `[B, H, T, D]`, `k` and `v` are `[B, K, S, D]`, `mask` (added to the scores) `[1 or B, 1, T, S]`; the
 /// result is `[B, T, H * D]`. Keys are not repeated: the query heads of a group are stacked along the positions.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, bound: Option<f64>) -> Result<Tensor> {
     let (b, heads, t, d) = q.dims4()?;
     let (_, kv_heads, s, _) = k.dims4()?;
     let group = heads / kv_heads;
     let q = (q.contiguous()? * (1.0 / (d as f64).sqrt()))?.reshape((b, kv_heads, group * t, d))?;
     let mut scores = q.matmul(&k.transpose(2, 3)?.contiguous()?)?;
+    if let Some(bound) = bound {
+        scores = softcap(&scores, bound)?;
+    }
     if let Some(mask) = mask {
         scores = scores.reshape((b, kv_heads, group, t, s))?.broadcast_add(&mask.unsqueeze(1)?)?.reshape((b, kv_heads, group * t, s))?;
     }
@@ -61,7 +64,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> R
 
 /// Attention to one's own position and earlier ones, `window` in all at most, when the last query stands at the last key.
 pub fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor, window: Option<usize>) -> Result<Tensor> {
-    attention(q, k, v, Some(&causal_mask(q.dim(2)?, k.dim(2)?, window, q)?))
+    attention(q, k, v, Some(&causal_mask(q.dim(2)?, k.dim(2)?, window, q)?), None)
 }
 
 /// Zero where a query sees a key, minus infinity elsewhere, `[1, 1, T, S]`, of the type and on the device of `like`.
@@ -76,6 +79,16 @@ pub fn causal_mask(t: usize, s: usize, window: Option<usize>, like: &Tensor) -> 
 /// `silu(gate) * up`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.silu()? * up
+}
+
+/// `gelu(gate) * up`, GELU by its tanh form.
+pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gate.gelu()? * up
+}
+
+/// `bound * tanh(x / bound)`.
+pub fn softcap(x: &Tensor, bound: f64) -> Result<Tensor> {
+    (x / bound)?.tanh()? * bound
 }
 
 /// Weighted mean cross-entropy. `logits` is `[N, V]`, `targets` `[N]` (u32), `weights` `[N]` (f32); the result is the scalar
