@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::lm::config::{DecoderConfig, Module};
 use crate::lm::decoder::Decoder;
+use crate::lm::{GenerationConfig, LanguageModel as _, LocalModel, Prompt};
 
 use super::batch::MicroBatch;
 use super::lora::{self, LoraConfig};
@@ -139,7 +140,7 @@ fn an_adapter_trained_by_peft_gives_its_logits_here() {
     assert!(plain < 1e-4 && tuned < 1e-4, "base {plain}, adapter {tuned}");
 }
 
-/// Adapters as PEFT has them: plain, rsLoRA, with patterns, and on a base with fused layers (`make_adapters.py`).
+/// Adapters as PEFT has them: plain, rsLoRA, with patterns, DoRA, and on a base with fused layers (`make_adapters.py`).
 #[test]
 fn adapters_of_every_supported_kind_give_the_logits_of_peft() {
     #[derive(Deserialize)]
@@ -150,7 +151,7 @@ fn adapters_of_every_supported_kind_give_the_logits_of_peft() {
     }
     let text = std::fs::read(fixtures().join("adapters/reference.json")).unwrap();
     let kinds: std::collections::BTreeMap<String, Kind> = serde_json::from_slice(&text).unwrap();
-    assert_eq!(kinds.keys().collect::<Vec<_>>(), ["patterns", "phi3", "plain", "rslora"]);
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), ["dora", "dora-phi3", "patterns", "phi3", "plain", "rslora"]);
     for (name, kind) in &kinds {
         let model = crate::lm::LocalModel::load_folder(&fixtures().join("lm").join(&kind.base), 0).unwrap();
         let folder = fixtures().join("adapters").join(name);
@@ -162,6 +163,23 @@ fn adapters_of_every_supported_kind_give_the_logits_of_peft() {
         };
         let tuned = testing::distance(&last(Some(&given.weights)), &kind.tuned);
         let moved = testing::distance(&last(None), &kind.tuned);
+        let merged = model.with_decoder(lora::merge(&model.decoder, &given.weights).unwrap());
+        let beside = testing::logits(&model.decoder, Some(&given.weights), &kind.tokens);
+        assert!(testing::distance(&testing::logits(&merged.decoder, None, &kind.tokens), &beside) < 1e-4, "{name}: merged");
+        let prompts = kind.tokens.iter().map(|tokens| Prompt { tokens: tokens.clone(), stream: String::new() }).collect::<Vec<_>>();
+        let greedy = GenerationConfig {
+            max_new_tokens: 6,
+            temperature: 0.0,
+            top_p: 1.0,
+            stop: Vec::new(),
+            seed: 1,
+            batch_size: 2,
+            forced_tokens: Some(6),
+        };
+        let answers = |model: &LocalModel, adapter| -> Vec<String> {
+            model.generate(&prompts, adapter, &greedy).unwrap().into_iter().map(|generation| generation.text).collect()
+        };
+        assert_eq!(answers(&model, Some(&given.weights)), answers(&merged, None), "{name}: the engine, beside and merged");
         eprintln!("{name}: logits against PEFT {tuned:.1e}, moved by {moved:.2}");
         assert!(tuned < 1e-4 && moved > 0.1, "{name}: {tuned}");
     }

@@ -3,6 +3,8 @@
 //! Shapes: B batch, T new positions, S past and new positions, C hidden width, H query heads, K key/value heads, D head width, V
 //! vocabulary. Weights are plain tensors: frozen when they come from a file, trainable when the provider hands out `Var`s.
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::cache::KvCache;
@@ -118,6 +120,7 @@ impl Decoder {
         if let Some(scale) = self.config.embedding_scale() {
             x = (x * scale)?;
         }
+        let gains = adapter.map(|adapter| adapter.gains(self)).transpose()?;
         let dtype = x.dtype();
         let (cos, sin) = Self::positional(positions, (&self.cos, &self.sin), t, dtype)?;
         let local = self.local.as_ref().map(|(cos, sin)| Self::positional(positions, (cos, sin), t, dtype)).transpose()?;
@@ -127,7 +130,7 @@ impl Decoder {
         };
         for (index, layer) in self.layers.iter().enumerate() {
             let normed = ops::rms_norm(&x, &layer.norms.input, self.config.rms_norm_eps)?;
-            let apply = |module: Module, input: &Tensor| layer.apply(index, module, input, adapter);
+            let apply = |module: Module, input: &Tensor| layer.apply(index, module, input, adapter, gains);
             let eps = self.config.rms_norm_eps;
             let (q_norm, k_norm) = layer.qk_norm.as_ref().map(|(q, k)| ((q, eps), (k, eps))).unzip();
             let (heads, kv_heads) = (self.config.num_attention_heads, self.config.num_key_value_heads);
@@ -200,9 +203,25 @@ impl Decoder {
 }
 
 impl Layer {
-    /// One linear layer with its bias and, if the adapter touches it, the low-rank update.
-    fn apply(&self, index: usize, module: Module, x: &Tensor, adapter: Option<&LoraWeights>) -> Result<Tensor> {
+    /// One linear layer with its bias and, if the adapter touches it, the low-rank update and its gain.
+    fn apply(
+        &self,
+        index: usize,
+        module: Module,
+        x: &Tensor,
+        adapter: Option<&LoraWeights>,
+        gains: Option<&BTreeMap<(usize, Module), Tensor>>,
+    ) -> Result<Tensor> {
         let linear = &self.linears[module as usize];
+        if let Some((adapter, gain)) = adapter.zip(gains.and_then(|gains| gains.get(&(index, module)))) {
+            let y = ops::linear(x, &linear.weight, None)?;
+            let moved = match adapter.delta(index, module, x)? {
+                Some(delta) => (y + delta)?,
+                None => y,
+            };
+            let y = moved.broadcast_mul(&gain.to_dtype(moved.dtype())?)?;
+            return linear.bias.as_ref().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias));
+        }
         if let Some((pair, scale)) = adapter.and_then(|adapter| adapter.without_dropout(index, module)) {
             return ops::lora_linear(x, &linear.weight, linear.bias.as_ref(), (&pair.a, &pair.b), scale);
         }

@@ -149,7 +149,7 @@ impl LanguageModel for LocalModel {
             return generator(Backend::Candle(adapter)).generate(prompts);
         }
         let engine = self.engine()?;
-        let packed = adapter.map(|adapter| adapter.packed(&self.decoder.config)).transpose()?;
+        let packed = adapter.map(|adapter| adapter.packed(&self.decoder)).transpose()?;
         generator(Backend::Engine(&engine, packed.as_deref())).generate(prompts)
     }
 

@@ -37,10 +37,18 @@ pub struct Workspace {
     inner: Vec<f32>,
     /// `[M, C]`: what joins the residual stream behind a norm of its own.
     branch: Vec<f32>,
-    /// `[M, r]`.
-    low_rank: Vec<f32>,
+    update: UpdateBuffers,
     /// `[wanted, V]`.
     logits: Vec<f32>,
+}
+
+/// Buffers of an adapter's update.
+#[derive(Debug, Default)]
+struct UpdateBuffers {
+    /// `[M, r]`.
+    low_rank: Vec<f32>,
+    /// `[M, out]`: outputs that are multiplied before they join what is there.
+    apart: Vec<f32>,
 }
 
 impl Workspace {
@@ -144,7 +152,7 @@ impl Engine {
         });
     }
 
-    /// `y = [y +] x W^T + b` and the adapter's update.
+    /// `y = [y +] x W^T + b` with the adapter's update: `x W^T` becomes `gain (x W^T + scale x A^T B^T)`.
     #[expect(clippy::too_many_arguments, reason = "the operands of one formula")]
     fn project(
         &self,
@@ -154,9 +162,23 @@ impl Engine {
         x: &[f32],
         y: &mut [f32],
         add: bool,
-        low: &mut Vec<f32>,
+        buffers: &mut UpdateBuffers,
     ) {
         let parallel = self.parallel_from();
+        if let Some((update, gain)) = update.and_then(|update| Some((update, update.gain.as_deref()?))) {
+            let apart = sized(&mut buffers.apart, y.len());
+            projection.weight.multiply(x, apart, false, team, parallel);
+            let t = sized(&mut buffers.low_rank, x.len() / update.a.inputs() * update.a.outputs());
+            update.a.multiply(x, t, false, team, parallel);
+            update.b.multiply(t, apart, true, team, parallel);
+            for (y, product) in y.chunks_exact_mut(gain.len()).zip(apart.chunks_exact(gain.len())) {
+                for (index, ((y, product), gain)) in y.iter_mut().zip(product).zip(gain).enumerate() {
+                    let bias = projection.bias.as_ref().map_or(0.0, |bias| bias[index]);
+                    *y = if add { *y } else { 0.0 } + product * gain + bias;
+                }
+            }
+            return;
+        }
         if let Some(bias) = &projection.bias {
             for row in y.chunks_exact_mut(bias.len()) {
                 row.iter_mut().zip(bias).for_each(|(y, bias)| *y = if add { *y + bias } else { *bias });
@@ -164,7 +186,7 @@ impl Engine {
         }
         projection.weight.multiply(x, y, add || projection.bias.is_some(), team, parallel);
         if let Some(update) = update {
-            let t = sized(low, x.len() / update.a.inputs() * update.a.outputs());
+            let t = sized(&mut buffers.low_rank, x.len() / update.a.inputs() * update.a.outputs());
             update.a.multiply(x, t, false, team, parallel);
             update.b.multiply(t, y, true, team, parallel);
         }
@@ -186,7 +208,7 @@ impl Engine {
         let rows = work.x.len() / sizes.hidden;
         self.norm(team, &work.x, &block.norms.input, sized(&mut work.normed, rows * sizes.hidden));
         let qkv = sized(&mut work.qkv, rows * sizes.qkv());
-        self.project(team, &block.projections[0], low_rank(Group::Attention), &work.normed, qkv, false, &mut work.low_rank);
+        self.project(team, &block.projections[0], low_rank(Group::Attention), &work.normed, qkv, false, &mut work.update);
         self.place_heads(team, layer, block, segments, caches, qkv, sizes);
         let (mut row, mut kept) = (0, 0);
         for segment in segments {
@@ -211,8 +233,8 @@ impl Engine {
             softcap: self.config.attention_softcap().map(|bound| bound as f32),
         };
         mix(team, layer, reach, segments, caches, qkv, mixed, sizes, last);
-        let (Workspace { mixed, x, branch, low_rank: low, .. }, update) = (work, low_rank(Group::Output));
-        self.join(team, &block.projections[1], update, mixed, block.norms.behind_attention.as_deref(), x, branch, low);
+        let (Workspace { mixed, x, branch, update: buffers, .. }, update) = (work, low_rank(Group::Output));
+        self.join(team, &block.projections[1], update, mixed, block.norms.behind_attention.as_deref(), x, branch, buffers);
     }
 
     /// `x += y W^T + b`, through a norm where the block has one.
@@ -226,11 +248,11 @@ impl Engine {
         norm: Option<&[f32]>,
         x: &mut [f32],
         branch: &mut Vec<f32>,
-        low: &mut Vec<f32>,
+        buffers: &mut UpdateBuffers,
     ) {
-        let Some(norm) = norm else { return self.project(team, projection, update, y, x, true, low) };
+        let Some(norm) = norm else { return self.project(team, projection, update, y, x, true, buffers) };
         let branch = sized(branch, x.len());
-        self.project(team, projection, update, y, branch, false, low);
+        self.project(team, projection, update, y, branch, false, buffers);
         let (width, eps) = (norm.len(), self.config.rms_norm_eps as f32);
         team.rows(branch, width, ELEMENTS, |_, rows| {
             vectorized(
@@ -291,7 +313,7 @@ impl Engine {
         let rows = work.x.len() / hidden;
         self.norm(team, &work.x, &block.norms.before_feed_forward, sized(&mut work.normed, rows * hidden));
         let gate_up = sized(&mut work.gate_up, rows * 2 * inner);
-        self.project(team, &block.projections[2], low_rank(Group::FeedForward), &work.normed, gate_up, false, &mut work.low_rank);
+        self.project(team, &block.projections[2], low_rank(Group::FeedForward), &work.normed, gate_up, false, &mut work.update);
         let (gate_up, gelu) = (&*gate_up, self.config.gemma.is_some());
         team.rows(sized(&mut work.inner, rows * inner), inner, ELEMENTS, |first, lines| {
             vectorized(
@@ -304,8 +326,8 @@ impl Engine {
                 },
             );
         });
-        let (Workspace { inner, x, branch, low_rank: low, .. }, update) = (work, low_rank(Group::Down));
-        self.join(team, &block.projections[3], update, inner, block.norms.behind_feed_forward.as_deref(), x, branch, low);
+        let (Workspace { inner, x, branch, update: buffers, .. }, update) = (work, low_rank(Group::Down));
+        self.join(team, &block.projections[3], update, inner, block.norms.behind_feed_forward.as_deref(), x, branch, buffers);
     }
 }
 

@@ -154,7 +154,7 @@ fn a_packed_adapter_is_the_adapter_merged_into_the_weights() {
         let rank = [3, 0, 2, 4, 0, 5, 1][module as usize];
         let (_, out, input) = shapes[module as usize];
         let fill = |count: usize| (0..count).map(|i| value(i, layer + module as usize)).collect();
-        (rank > 0).then(|| DensePair { a: fill(rank * input), b: fill(out * rank) })
+        (rank > 0).then(|| DensePair { a: fill(rank * input), b: fill(out * rank), gain: None })
     };
     let packed = PackedAdapter::pack(&model.decoder.config, 0.5, pair).unwrap();
     let mut merged = model.decoder.clone();
