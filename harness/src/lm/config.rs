@@ -130,6 +130,28 @@ pub struct YarnScaling {
 }
 
 impl YarnScaling {
+    /// Stretching of a context of `original` positions by `factor`, the rest as in the paper.
+    pub fn new(factor: f64, original: usize) -> Self {
+        Self {
+            factor,
+            attention_factor: Self::temperature(factor, 1.0),
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            truncate: true,
+            original_max_position_embeddings: original,
+        }
+    }
+
+    /// The paper's fit of the attention factor, its logarithm times `slope`.
+    pub fn temperature(factor: f64, slope: f64) -> f64 {
+        if factor <= 1.0 { 1.0 } else { 0.1 * slope * factor.ln() + 1.0 }
+    }
+
+    /// Positions that the stretched frequencies are good for; senseless settings give some number.
+    pub fn positions(&self) -> usize {
+        (self.original_max_position_embeddings as f64 * self.factor).min(f64::from(1 << 24)) as usize
+    }
+
     fn stretch(&self, index: usize, period: f32, config: &DecoderConfig) -> f32 {
         let (width, base) = (config.head_dim as f64, config.rope_theta);
         // The index (not a whole one) of the frequency that turns so often in the trained window.

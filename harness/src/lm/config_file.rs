@@ -225,7 +225,7 @@ impl Raw {
         let rope_scaling = rope.map(|rope| rope.scaling(self)).transpose()?.flatten();
         let stretched = match &rope_scaling {
             // Qwen names the trained window as the longest sequence, and means as many times more as the scaling's factor says.
-            Some(RopeScaling::Yarn(yarn)) => (yarn.original_max_position_embeddings as f64 * yarn.factor).min(MAX_SIZE as f64) as usize,
+            Some(RopeScaling::Yarn(yarn)) => yarn.positions(),
             _ => 0,
         };
         Ok(DecoderConfig {
@@ -346,7 +346,7 @@ impl Rope {
                     .original_max_position_embeddings
                     .ok_or("rope scaling `llama3` lacks `original_max_position_embeddings`")?,
             }))),
-            Some("yarn") => self.yarn(config).map(|scaling| Some(RopeScaling::Yarn(scaling))),
+            Some("yarn") => Ok(Some(RopeScaling::Yarn(self.yarn(config)))),
             Some("longrope" | "su") => self.longrope(config).map(|scaling| Some(RopeScaling::LongRope(scaling))),
             Some(other) => Err(format!("rope scaling `{other}` is not computed, only `llama3`, `linear`, `yarn` and `longrope` are")),
         }
@@ -357,21 +357,21 @@ impl Rope {
         config.original_max_position_embeddings.or(self.original_max_position_embeddings).unwrap_or(config.max_position_embeddings)
     }
 
-    fn yarn(&self, config: &Raw) -> Result<YarnScaling, String> {
+    fn yarn(&self, config: &Raw) -> YarnScaling {
         let original = self.original(config);
         let factor = self.factor.unwrap_or(config.max_position_embeddings as f64 / original as f64);
-        // Temperature of the attention by the paper's fit; DeepSeek scales the logarithm.
-        let fitted = |slope: f64| if factor <= 1.0 { 1.0 } else { 0.1 * slope * factor.ln() + 1.0 };
+        let plain = YarnScaling::new(factor, original);
         let set = |value: Option<f64>| value.filter(|value| *value != 0.0);
-        let by_slopes = set(self.mscale).zip(set(self.mscale_all_dim)).map(|(one, all)| fitted(one) / fitted(all));
-        Ok(YarnScaling {
-            factor,
-            attention_factor: self.attention_factor.or(by_slopes).unwrap_or_else(|| fitted(1.0)),
-            beta_fast: set(self.beta_fast).unwrap_or(32.0),
-            beta_slow: set(self.beta_slow).unwrap_or(1.0),
+        // DeepSeek scales the logarithm of the attention factor.
+        let by_slopes = set(self.mscale).zip(set(self.mscale_all_dim));
+        let by_slopes = by_slopes.map(|(one, all)| YarnScaling::temperature(factor, one) / YarnScaling::temperature(factor, all));
+        YarnScaling {
+            attention_factor: self.attention_factor.or(by_slopes).unwrap_or(plain.attention_factor),
+            beta_fast: set(self.beta_fast).unwrap_or(plain.beta_fast),
+            beta_slow: set(self.beta_slow).unwrap_or(plain.beta_slow),
             truncate: self.truncate.unwrap_or(true),
-            original_max_position_embeddings: original,
-        })
+            ..plain
+        }
     }
 
     fn longrope(&self, config: &Raw) -> Result<LongRopeScaling, String> {

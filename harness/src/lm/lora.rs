@@ -57,7 +57,7 @@ impl LoraWeights {
 
     /// The same with DoRA's magnitudes.
     pub fn with_magnitudes(self, magnitudes: BTreeMap<(usize, Module), Tensor>) -> Self {
-        Self { magnitudes, ..self }
+        Self { magnitudes, ..Self::new(self.pairs, self.scale) }
     }
 
     /// What outputs are multiplied by, `[out]`, for every pair with a magnitude.

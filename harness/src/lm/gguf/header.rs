@@ -4,7 +4,7 @@ use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, Value};
 
 use super::super::ModelError;
-use super::super::config::{DecoderConfig, RopeScaling, SlidingWindow};
+use super::super::config::{DecoderConfig, RopeScaling, SlidingWindow, YarnScaling};
 use super::super::config_file;
 use super::super::tokenizer::SpecialTokens;
 
@@ -93,7 +93,9 @@ impl Header<'_> {
             return Err(self.problem(format!("turns {turned} of {head_dim} dimensions of a head; only all are supported")));
         }
         let has = |name: &str| self.content.tensor_infos.contains_key(name);
-        let (positions, layers) = (size("context_length")?, size("block_count")?);
+        let rope_scaling = self.scaling(own)?;
+        let stretched = if let Some(RopeScaling::Yarn(yarn)) = &rope_scaling { yarn.positions() } else { 0 };
+        let (positions, layers) = (size("context_length")?.max(stretched), size("block_count")?);
         let width = self.whole(&key("attention.sliding_window")).filter(|width| (1..positions).contains(width));
         let sliding_window = width.map(|width| SlidingWindow { width, layers: (0..layers.min(config_file::MAX_SIZE)).collect() });
         // A Llama with a window is a Mistral: that is what it becomes when it is written as a folder.
@@ -110,7 +112,7 @@ impl Header<'_> {
             head_dim,
             rms_norm_eps: self.real(&key("attention.layer_norm_rms_epsilon")).unwrap_or(1e-5),
             rope_theta: self.real(&key("rope.freq_base")).unwrap_or(10_000.0),
-            rope_scaling: self.scaling(own)?,
+            rope_scaling,
             unrotated_layers: Vec::new(),
             sliding_window,
             max_position_embeddings: positions,
@@ -131,7 +133,17 @@ impl Header<'_> {
                 let factor = self.real(&key("factor")).ok_or_else(|| self.problem(format!("has no number `{}`", key("factor"))))?;
                 Ok(Some(RopeScaling::Linear { factor }))
             }
-            Some(other) => Err(self.problem(format!("rope scaling `{other}` is not computed, only `linear` and rotary divisors are"))),
+            Some("yarn") => {
+                let need = |name: &str| self.problem(format!("has no number `{}`", key(name)));
+                let factor = self.real(&key("factor")).ok_or_else(|| need("factor"))?;
+                let original = self.whole(&key("original_context_length")).ok_or_else(|| need("original_context_length"))?;
+                let mut scaling = YarnScaling::new(factor, original);
+                scaling.attention_factor *= self.real(&key("attn_factor")).unwrap_or(1.0);
+                Ok(Some(RopeScaling::Yarn(scaling)))
+            }
+            Some(other) => {
+                Err(self.problem(format!("rope scaling `{other}` is not computed, only `linear`, `yarn` and rotary divisors are")))
+            }
         }
     }
 
