@@ -651,7 +651,7 @@ mod tests {
         };
         let (first, config) = gemma("GemmaForCausalLM", json!({"hidden_act": "gelu"}));
         assert_eq!((first.query_scalar, first.sandwich_norms, first.logit_softcap), (16.0, false, None));
-        assert_eq!((config.tie_word_embeddings, config.sliding_window, config.embedding_scale()), (true, None, Some(8.0)));
+        assert_eq!((config.tie_word_embeddings, config.sliding_window.is_none(), config.embedding_scale()), (true, true, Some(8.0)));
         let (second, config) = gemma("Gemma2ForCausalLM", json!({"final_logit_softcapping": null, "query_pre_attn_scalar": 24}));
         assert_eq!((second.attention_softcap, second.logit_softcap, second.query_scalar), (Some(50.0), None, 24.0));
         assert_eq!(config.sliding_window.unwrap().layers, [0, 2, 4, 6]);
