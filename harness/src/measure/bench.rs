@@ -221,7 +221,9 @@ mod tests {
         let config = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.0, rank_stabilised: false, target_modules: Module::ALL.to_vec() };
         let (mut adapter, _) = fresh(&model.decoder.config, &config, seed, model.decoder.embedding.device()).unwrap();
         for pair in adapter.pairs.values_mut() {
-            pair.b = (pair.b.ones_like().unwrap() * (0.02 * seed as f64)).unwrap();
+            let mut rng = crate::rng::Rng::new(seed, "up projections");
+            let values: Vec<f32> = (0..pair.b.elem_count()).map(|_| 0.5 * rng.normal() as f32).collect();
+            pair.b = candle_core::Tensor::from_vec(values, pair.b.shape(), pair.b.device()).unwrap();
         }
         peft::write(folder, &adapter, &config, &model.decoder.config, "builtin").unwrap();
     }
