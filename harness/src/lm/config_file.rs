@@ -64,10 +64,10 @@ struct Raw {
     hidden_act: Option<String>,
     hidden_activation: Option<String>,
     query_pre_attn_scalar: Option<f64>,
-    #[serde(default, deserialize_with = "given")]
-    attn_logit_softcapping: Option<Option<f64>>,
-    #[serde(default, deserialize_with = "given")]
-    final_logit_softcapping: Option<Option<f64>>,
+    #[serde(default)]
+    attn_logit_softcapping: Softcap,
+    #[serde(default)]
+    final_logit_softcapping: Softcap,
     use_bidirectional_attention: Option<bool>,
     sliding_window_pattern: Option<usize>,
     rope_local_base_freq: Option<f64>,
@@ -81,9 +81,17 @@ struct Raw {
     special: SpecialIds,
 }
 
-/// A key that is there, whatever it holds: `null` is not the default.
-fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<f64>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+/// A bound whose `null` is not its default.
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(untagged)]
+enum Softcap {
+    /// The key is not there.
+    #[default]
+    #[serde(skip)]
+    Absent,
+    Bound(f64),
+    /// `null`.
+    Off,
 }
 
 /// `bos_token_id`, `eos_token_id` (one or several) and `pad_token_id`, as `config.json` and `generation_config.json` hold them.
@@ -215,8 +223,8 @@ impl Raw {
             let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
             return Err(format!("`num_attention_heads` {heads} does not divide `hidden_size` {hidden}"));
         }
-        let attention_bias = self.attention_bias && matches!(architecture, "LlamaForCausalLM" | "Qwen3ForCausalLM" | "SmolLM3ForCausalLM")
-            || self.attention_bias && generation(architecture).is_some();
+        let may_have_bias = matches!(architecture, "LlamaForCausalLM" | "Qwen3ForCausalLM" | "SmolLM3ForCausalLM");
+        let attention_bias = self.attention_bias && (may_have_bias || generation(architecture).is_some());
         let smollm3 = architecture == "SmolLM3ForCausalLM";
         let gemma = generation(architecture);
         let rope = self.rope_parameters.as_ref().map(|rope| rope.full_attention.as_deref().unwrap_or(rope)).or(self.rope_scaling.as_ref());
@@ -257,8 +265,11 @@ impl Raw {
     }
 
     fn gemma(&self, generation: usize) -> Result<Gemma, String> {
-        let softcap =
-            |given: Option<Option<f64>>, default: f64| given.unwrap_or((generation == 2).then_some(default)).filter(|_| generation > 1);
+        let softcap = |given: Softcap, default: f64| match given {
+            Softcap::Bound(bound) if generation > 1 => Some(bound),
+            Softcap::Absent if generation == 2 => Some(default),
+            _ => None,
+        };
         let local = self.rope_parameters.as_ref().and_then(|rope| rope.sliding_attention.as_deref());
         if local.map(|local| local.scaling(self)).transpose()?.flatten().is_some() {
             return Err("a rope scaling in layers with a window is not computed".into());
