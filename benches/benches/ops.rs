@@ -49,8 +49,8 @@ fn all(criterion: &mut Criterion) {
         reference::split_heads(&t[0], HEADS, Some((&t[1], 1e-6)), Some((&cos, &sin)))
     });
     pair(criterion, "swiglu", &[inner, inner], &|t| ops::swiglu(&t[0], &t[1]), &|t| reference::swiglu(&t[0], &t[1]));
-    pair(criterion, "attention-causal", &[heads, heads, heads], &|t| ops::attention_causal(&t[0], &t[1], &t[2]), &|t| {
-        reference::attention_causal(&t[0], &t[1], &t[2])
+    pair(criterion, "attention-causal", &[heads, heads, heads], &|t| ops::attention_causal(&t[0], &t[1], &t[2], None), &|t| {
+        reference::attention_causal(&t[0], &t[1], &t[2], None)
     });
 }
 

@@ -1,11 +1,14 @@
 //! Language models: the built-in one, and random weights in shapes that matter.
 
-use candle_core::{Device, Tensor};
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor};
 use ragft::kernel::WeightForm;
 use ragft::lm::ComputeDevice;
 use ragft::lm::builtin::load_builtin;
 use ragft::lm::config::DecoderConfig;
 use ragft::lm::decoder::Decoder;
+use ragft::lm::lora::{LoraPair, LoraWeights};
 use ragft::lm::{GenerationConfig, LocalModel, ModelError, Prompt};
 use ragft::rng::Rng;
 use rayon::prelude::*;
@@ -46,12 +49,14 @@ pub fn shape_tiny() -> DecoderConfig {
         rope_theta: 10_000.0,
         rope_scaling: None,
         unrotated_layers: Vec::new(),
+        sliding_window: None,
         max_position_embeddings: 4096,
         tie_word_embeddings: true,
         qkv_bias: false,
         output_bias: false,
         mlp_bias: false,
         qk_norm: false,
+        gemma: None,
     }
 }
 
@@ -94,6 +99,26 @@ pub fn random_model(config: &DecoderConfig, form: WeightForm) -> Result<LocalMod
     Ok(LocalModel::new(random_decoder(config)?, tokenizer, String::new()).with_form(form))
 }
 
+/// A LoRA adapter with random weights on all seven projections of a decoder, and the same with DoRA's magnitudes.
+///
+/// # Errors
+/// A failed tensor operation.
+pub fn random_adapters(decoder: &Decoder, rank: usize) -> Result<(LoraWeights, LoraWeights), candle_core::Error> {
+    let (mut pairs, mut magnitudes) = (BTreeMap::new(), BTreeMap::new());
+    for layer in 0..decoder.config.num_hidden_layers {
+        for (module, out, input) in decoder.config.linear_shapes() {
+            let matrix = |name: char, shape: (usize, usize)| {
+                let values = uniform(&format!("lora_{name}/{layer}/{}", module.name()), shape.0 * shape.1, 0.02);
+                Tensor::from_vec(values, shape, &Device::Cpu)
+            };
+            pairs.insert((layer, module), LoraPair { a: matrix('A', (rank, input))?, b: matrix('B', (out, rank))? });
+            magnitudes.insert((layer, module), Tensor::ones(out, DType::F32, &Device::Cpu)?);
+        }
+    }
+    let lora = LoraWeights::new(pairs, 2.0);
+    Ok((lora.clone(), lora.with_magnitudes(magnitudes)))
+}
+
 /// Prompts of random ids; no two begin alike, so that no prefix is computed once for all.
 pub fn prompts(count: usize, length: usize, vocabulary: usize) -> Vec<Prompt> {
     assert!(count <= vocabulary, "more prompts than first tokens");
@@ -131,6 +156,19 @@ mod tests {
             let model = random_model(&config, form).unwrap();
             let answers = model.generate(&prompts(3, 8, config.vocab_size), None, &forced(4)).unwrap();
             assert!(answers.len() == 3 && answers.iter().all(|answer| answer.output_tokens == 4));
+        }
+    }
+
+    #[test]
+    fn a_random_adapter_beside_the_weights_answers_as_merged_into_them() {
+        let model = random_model(&DecoderConfig { num_hidden_layers: 2, ..shape_tiny() }, WeightForm::F32).unwrap();
+        let (lora, dora) = random_adapters(&model.decoder, 4).unwrap();
+        let answer = |model: &LocalModel, adapter: Option<&LoraWeights>| {
+            model.generate(&prompts(1, 8, 1024), adapter, &forced(6)).unwrap().remove(0).text
+        };
+        for adapter in [&lora, &dora] {
+            let merged = model.with_decoder(ragft::finetune::lora::merge(&model.decoder, adapter).unwrap());
+            assert_eq!(answer(&model, Some(adapter)), answer(&merged, None));
         }
     }
 

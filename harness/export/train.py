@@ -4,7 +4,7 @@
     accelerate launch train.py ...                                          # on many
 
 The rows are the very tokens that `ragft` trains on, with the loss on the answer alone (`*.tokens.jsonl`), so the adapter answers the prompts
-that `ragft` puts. For TRL's `SFTTrainer` there are the same rows as `*.messages.jsonl` and `*.prompt_completion.jsonl`.
+that `ragft` puts. `train_trl.py` does the same with TRL's `SFTTrainer`.
 """
 
 import argparse
@@ -41,22 +41,27 @@ def collate(rows):
     }
 
 
-def main():
-    settings = json.loads((HERE / "settings.json").read_text())
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command_line(settings, description):
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default=settings["base_model"], help="Hugging Face folder or name of the base model")
     parser.add_argument("--output", default=str(HERE / "adapter"))
     parser.add_argument("--max-steps", type=int, default=settings["max_steps"])
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def base_model(settings, args):
+    """The base and where it comes from: a folder beside this script, any other one, or a name on the hub with its revision."""
     base = HERE / args.base if (HERE / args.base).is_dir() else args.base
-    model = AutoModelForCausalLM.from_pretrained(base, revision=settings["revision"] or "main", dtype=getattr(torch, args.dtype))
-    model = get_peft_model(model, LoraConfig(**settings["lora"]))
-    model.print_trainable_parameters()
-    train, validation = Rows(HERE / "train.tokens.jsonl"), Rows(HERE / "validation.tokens.jsonl")
+    place = dict(pretrained_model_name_or_path=base, revision=settings["revision"] or "main")
+    return AutoModelForCausalLM.from_pretrained(**place, dtype=getattr(torch, args.dtype)), place
+
+
+def training_arguments(settings, args, train, validation):
+    """The settings of the plan as keywords of `TrainingArguments`."""
     steps = -(-len(train) // (settings["micro_batch"] * settings["grad_accum_steps"])) * settings["epochs"]
     steps = min(steps, args.max_steps) if args.max_steps else steps
-    arguments = TrainingArguments(
+    return dict(
         output_dir=str(HERE / "checkpoints"),
         seed=settings["seed"],
         num_train_epochs=settings["epochs"],
@@ -75,8 +80,17 @@ def main():
         save_strategy="no",
         logging_steps=10,
         report_to=[],
-        remove_unused_columns=False,
-        label_names=["labels"],
+    )
+
+
+def main():
+    settings = json.loads((HERE / "settings.json").read_text())
+    args = command_line(settings, __doc__)
+    model = get_peft_model(base_model(settings, args)[0], LoraConfig(**settings["lora"]))
+    model.print_trainable_parameters()
+    train, validation = Rows(HERE / "train.tokens.jsonl"), Rows(HERE / "validation.tokens.jsonl")
+    arguments = TrainingArguments(
+        **training_arguments(settings, args, train, validation), remove_unused_columns=False, label_names=["labels"]
     )
     trainer = Trainer(model=model, args=arguments, train_dataset=train, eval_dataset=validation if len(validation) else None, data_collator=collate)
     trainer.train()

@@ -109,7 +109,7 @@ impl crate::diagnostic::Hint for TrainingError {
                 Some("an adapter folder holds `adapter_config.json` and `adapter_model.safetensors` in PEFT's form".into())
             }
             Self::UnsupportedAdapter { .. } => Some(
-                "plain LoRA and rsLoRA adapters are read; merge the adapter into its base model with PEFT and use the merged folder".into(),
+                "LoRA, rsLoRA and DoRA adapters are read; merge the adapter into its base model with PEFT and use the merged folder".into(),
             ),
             Self::Tensor(error) => crate::lm::device::memory_hint(error),
             Self::NoLoss { .. } | Self::NoGradient { .. } | Self::Setting { .. } | Self::File { .. } => None,

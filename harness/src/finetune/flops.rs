@@ -24,8 +24,8 @@ pub fn training_flops(config: &DecoderConfig, batch: &MicroBatch, adapter: Optio
 
 /// Scores and mixing, forward: each position sees itself and what stands before it.
 fn attention_flops(config: &DecoderConfig, lengths: &[usize]) -> f64 {
-    let pairs: usize = lengths.iter().map(|length| length * (length + 1) / 2).sum();
-    4.0 * (config.num_hidden_layers * config.num_attention_heads * config.head_dim * pairs) as f64
+    let pairs: f64 = lengths.iter().map(|&length| config.attended_pairs(0, length)).sum();
+    4.0 * (config.num_attention_heads * config.head_dim) as f64 * pairs
 }
 
 #[cfg(test)]

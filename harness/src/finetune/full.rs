@@ -15,7 +15,7 @@ pub fn map_weights<E>(
     decoder: &Decoder,
     mut replace: impl FnMut(&str, &Tensor) -> std::result::Result<Tensor, E>,
 ) -> std::result::Result<Decoder, E> {
-    let mut mapped = decoder.clone();
+    let (mut mapped, names) = (decoder.clone(), decoder.config.norm_names());
     let mut set = |name: &str, slot: &mut Tensor| {
         *slot = replace(name, slot)?;
         Ok(())
@@ -34,8 +34,9 @@ pub fn map_weights<E>(
             set(&format!("{prefix}.self_attn.q_norm.weight"), query)?;
             set(&format!("{prefix}.self_attn.k_norm.weight"), key)?;
         }
-        set(&format!("{prefix}.input_layernorm.weight"), &mut layer.input_norm)?;
-        set(&format!("{prefix}.post_attention_layernorm.weight"), &mut layer.post_attention_norm)?;
+        for (name, norm) in names.into_iter().zip(layer.norms.as_mut()) {
+            set(&format!("{prefix}.{name}.weight"), norm)?;
+        }
     }
     set("model.norm.weight", &mut mapped.final_norm)?;
     if mapped.config.tie_word_embeddings {

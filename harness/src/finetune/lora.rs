@@ -85,15 +85,19 @@ pub fn frozen(adapter: &LoraWeights) -> Result<LoraWeights> {
     for (&key, pair) in &adapter.pairs {
         pairs.insert(key, LoraPair { a: copy(&pair.a)?, b: copy(&pair.b)? });
     }
-    Ok(LoraWeights::new(pairs, adapter.scale))
+    Ok(LoraWeights::new(pairs, adapter.scale).with_magnitudes(adapter.magnitudes.clone()))
 }
 
-/// A decoder with `W + scale B A` for weights where the adapter has a pair; the base stays as it is.
+/// A decoder with `W + scale B A` (with DoRA its rows times their gains) for weights where the adapter has a pair; the base stays as it is.
 pub fn merge(base: &Decoder, adapter: &LoraWeights) -> Result<Decoder> {
-    let mut merged = base.clone();
+    let (mut merged, gains) = (base.clone(), adapter.gains(base)?);
     for (&(layer, module), pair) in &adapter.pairs {
         let weight = &mut merged.layers[layer].linears[module as usize].weight;
-        *weight = (&*weight + (pair.b.matmul(&pair.a)? * adapter.scale)?)?.detach();
+        let mut moved = (&*weight + (pair.b.matmul(&pair.a)? * adapter.scale)?)?;
+        if let Some(gain) = gains.get(&(layer, module)) {
+            moved = moved.broadcast_mul(&gain.unsqueeze(1)?)?;
+        }
+        *weight = moved.detach();
     }
     Ok(merged)
 }

@@ -97,6 +97,9 @@ impl Objective for NextToken<'_> {
         let (b, t, c) = hidden.dims3()?;
         // The head is the widest matrix: only rows that count are put through it.
         let counted = hidden.reshape((b * t, c))?.index_select(&batch.positions, 0)?;
+        if self.decoder.config.logit_softcap().is_some() {
+            return ops::cross_entropy(&self.decoder.logits(&counted)?, &batch.targets, &batch.weights, normaliser);
+        }
         ops::head_cross_entropy(&counted, &self.decoder.head, &batch.targets, &batch.weights, normaliser)
     }
 

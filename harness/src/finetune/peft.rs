@@ -53,6 +53,8 @@ struct ReadConfig {
     #[serde(default)]
     use_rslora: bool,
     #[serde(default)]
+    use_dora: bool,
+    #[serde(default)]
     rank_pattern: BTreeMap<String, usize>,
     #[serde(default)]
     alpha_pattern: BTreeMap<String, f64>,
@@ -84,6 +86,9 @@ fn last_part(path: &str) -> String {
 }
 
 /// Writes the two files into `folder`, which must exist. Where the base keeps several layers in one matrix (Phi-3), so does the adapter.
+///
+/// # Errors
+/// [`TrainingError::UnsupportedAdapter`] for an adapter with DoRA's magnitudes: none is trained here, so none is written.
 pub fn write(
     folder: &Path,
     adapter: &LoraWeights,
@@ -91,6 +96,12 @@ pub fn write(
     decoder: &DecoderConfig,
     base_model: &str,
 ) -> Result<(), TrainingError> {
+    if !adapter.magnitudes.is_empty() {
+        return Err(TrainingError::UnsupportedAdapter {
+            path: folder.display().to_string(),
+            feature: "use_dora in a trained adapter".into(),
+        });
+    }
     let layers = stored_layers(adapter, decoder)?;
     let mut target_modules: BTreeSet<String> = BTreeSet::new();
     let (mut rank_pattern, mut alpha_pattern) = (BTreeMap::new(), BTreeMap::new());
@@ -146,6 +157,11 @@ fn matrix_name(path: &str, matrix: char) -> String {
     format!("base_model.model.{path}.lora_{matrix}.weight")
 }
 
+/// Name of DoRA's magnitudes of the layer at `path`.
+fn magnitude_name(path: &str) -> String {
+    format!("base_model.model.{path}.lora_magnitude_vector")
+}
+
 /// Path of the layer, as the base's files have it, that holds a linear layer, and its rows there.
 fn stored_path(decoder: &DecoderConfig, layer: usize, module: Module) -> (String, Option<(usize, usize)>) {
     let place = stored(decoder, &format!("model.layers.{layer}.{}.weight", module.path()));
@@ -198,7 +214,7 @@ pub fn read(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Result<(
     }
     let settings: ReadConfig = serde_json::from_value(json).map_err(|error| wrong(format!("`{CONFIG_FILE}`: {error}")))?;
     let named = tensors::load(&folder.join(WEIGHTS_FILE), device).map_err(wrong)?;
-    let pairs = collect_pairs(named, decoder, &settings).map_err(wrong)?;
+    let (pairs, magnitudes) = collect_pairs(named, decoder, &settings).map_err(wrong)?;
     let modules: BTreeSet<Module> = pairs.keys().map(|&(_, module)| module).collect();
     let config = LoraConfig {
         rank: settings.r,
@@ -207,12 +223,11 @@ pub fn read(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Result<(
         rank_stabilised: settings.use_rslora,
         target_modules: modules.into_iter().collect(),
     };
-    Ok((LoraWeights::new(pairs, config.scale()), config))
+    Ok((LoraWeights::new(pairs, config.scale()).with_magnitudes(magnitudes), config))
 }
 
 /// Keys of PEFT's LoRA configuration that change the forward pass when they are set.
-const SWITCHES: [&str; 14] = [
-    "use_dora",
+const SWITCHES: [&str; 13] = [
     "use_qalora",
     "use_bdlora",
     "lora_bias",
@@ -275,13 +290,15 @@ fn is_set(value: &Value) -> bool {
     }
 }
 
-/// Sorts the matrices by layer and module; every one must be asked for and have the decoder's shape.
+type ByLayer<T> = BTreeMap<(usize, Module), T>;
+
+/// Sorts the matrices, and DoRA's magnitudes, by layer and module; every one must be asked for and have the decoder's shape.
 fn collect_pairs(
     mut named: BTreeMap<String, Tensor>,
     decoder: &DecoderConfig,
     settings: &ReadConfig,
-) -> Result<BTreeMap<(usize, Module), LoraPair>, String> {
-    let mut pairs = BTreeMap::new();
+) -> Result<(ByLayer<LoraPair>, ByLayer<Tensor>), String> {
+    let (mut pairs, mut magnitudes) = (BTreeMap::new(), BTreeMap::new());
     for layer in 0..decoder.num_hidden_layers {
         for (module, out, input) in decoder.linear_shapes() {
             let (path, rows) = stored_path(decoder, layer, module);
@@ -300,7 +317,16 @@ fn collect_pairs(
             let whole: usize =
                 decoder.linear_shapes().iter().filter(|shape| same_matrix(decoder, (layer, module), shape.0)).map(|shape| shape.1).sum();
             expect_shape(&names.0, &pair.a, [rank, input])?;
-            expect_shape(&names.1, &pair.b, [if rows.is_some() { whole } else { out }, rank])?;
+            let outputs = if rows.is_some() { whole } else { out };
+            expect_shape(&names.1, &pair.b, [outputs, rank])?;
+            if settings.use_dora {
+                let name = magnitude_name(&path);
+                let magnitude = take(&name).ok_or_else(|| format!("`{name}` is missing, and `use_dora` is set"))?;
+                expect_shape(&name, &magnitude, [outputs])?;
+                let own = rows.map_or(Ok(magnitude.clone()), |(first, count)| magnitude.narrow(0, first, count));
+                let own = own.and_then(|own| own.to_dtype(candle_core::DType::F32)?.force_contiguous());
+                magnitudes.insert((layer, module), own.map_err(|error| error.to_string())?);
+            }
             // One scale is kept for all: where a pattern sets another, the difference goes into `B`.
             let own = scale(alpha, rank, settings.use_rslora) / scale(settings.lora_alpha, settings.r, settings.use_rslora);
             pairs.insert((layer, module), part(&pair, rows, own).map_err(|error| error.to_string())?);
@@ -309,7 +335,7 @@ fn collect_pairs(
     match named.keys().next() {
         Some(name) => Err(format!("`{name}` does not belong to a linear layer of the model")),
         None if pairs.is_empty() => Err(format!("`{WEIGHTS_FILE}` holds no matrix")),
-        None => Ok(pairs),
+        None => Ok((pairs, magnitudes)),
     }
 }
 
@@ -323,7 +349,7 @@ fn part(pair: &LoraPair, rows: Option<(usize, usize)>, factor: f64) -> candle_co
     Ok(LoraPair { a: to_f32(&pair.a)?, b: if factor == 1.0 { b } else { (b * factor)? } })
 }
 
-fn expect_shape(name: &str, tensor: &Tensor, expected: [usize; 2]) -> Result<(), String> {
+fn expect_shape<const N: usize>(name: &str, tensor: &Tensor, expected: [usize; N]) -> Result<(), String> {
     if tensor.dims() == expected { Ok(()) } else { Err(format!("`{name}` has shape {:?}, the model expects {expected:?}", tensor.dims())) }
 }
 
@@ -368,7 +394,7 @@ mod tests {
     fn features_that_are_not_computed_are_refused_by_name() {
         let (folder, _, _) = written();
         for (key, value, name) in [
-            ("use_dora", Value::from(true), "use_dora"),
+            ("use_qalora", Value::from(true), "use_qalora"),
             ("modules_to_save", Value::from(vec!["lm_head"]), "modules_to_save"),
             ("rank_pattern", serde_json::json!({".*q_proj": 8}), "rank_pattern with a regular expression"),
             ("peft_type", Value::from("LOHA"), "peft_type = \"LOHA\""),
@@ -378,6 +404,16 @@ mod tests {
             let error = change(folder.path(), key, value);
             assert!(matches!(&error, TrainingError::UnsupportedAdapter { feature, .. } if feature == name), "{error}");
         }
+    }
+
+    #[test]
+    fn magnitudes_are_asked_for_and_none_are_written() {
+        let (folder, adapter, config) = written();
+        let error = change(folder.path(), "use_dora", true.into()).to_string();
+        assert!(error.contains("lora_magnitude_vector` is missing"), "{error}");
+        let magnitudes = [((0, Module::Q), Tensor::ones(24, candle_core::DType::F32, &Device::Cpu).unwrap())];
+        let refused = write(folder.path(), &adapter.with_magnitudes(magnitudes.into()), &config, &testing::config(), "base").unwrap_err();
+        assert!(refused.to_string().contains("use_dora"), "{refused}");
     }
 
     #[test]

@@ -180,12 +180,14 @@ fn initial_decoder(spec: &PretrainSpec, vocabulary: usize) -> candle_core::Resul
         rope_theta: shape.rope_theta,
         rope_scaling: None,
         unrotated_layers: Vec::new(),
+        sliding_window: None,
         max_position_embeddings: shape.max_position,
         tie_word_embeddings: true,
         qkv_bias: false,
         output_bias: false,
         mlp_bias: false,
         qk_norm: true,
+        gemma: None,
     };
     Decoder::new(&config, &Device::Cpu, |name, shape| {
         let mut rng = Rng::new(spec.seed, &format!("weights/{name}"));

@@ -9,9 +9,11 @@ use serde::Deserialize;
 
 use crate::lm::config::{DecoderConfig, Module};
 use crate::lm::decoder::Decoder;
+use crate::lm::{GenerationConfig, LanguageModel as _, LocalModel, Prompt};
 
+use super::batch::MicroBatch;
 use super::lora::{self, LoraConfig};
-use super::objective::NextToken;
+use super::objective::{NextToken, Objective as _};
 use super::optimizer::{Optimizer, ParameterGroup, UpdateRule};
 use super::schedule::{Decay, LearningRate};
 use super::testing::{self, FixedBatches};
@@ -64,12 +66,14 @@ fn config() -> DecoderConfig {
         rope_theta: 10_000.0,
         rope_scaling: None,
         unrotated_layers: Vec::new(),
+        sliding_window: None,
         max_position_embeddings: 64,
         tie_word_embeddings: true,
         qkv_bias: false,
         output_bias: false,
         mlp_bias: false,
         qk_norm: false,
+        gemma: None,
     }
 }
 
@@ -136,7 +140,7 @@ fn an_adapter_trained_by_peft_gives_its_logits_here() {
     assert!(plain < 1e-4 && tuned < 1e-4, "base {plain}, adapter {tuned}");
 }
 
-/// Adapters as PEFT has them: plain, rsLoRA, with patterns, and on a base with fused layers (`make_adapters.py`).
+/// Adapters as PEFT has them: plain, rsLoRA, with patterns, DoRA, and on a base with fused layers (`make_adapters.py`).
 #[test]
 fn adapters_of_every_supported_kind_give_the_logits_of_peft() {
     #[derive(Deserialize)]
@@ -147,7 +151,7 @@ fn adapters_of_every_supported_kind_give_the_logits_of_peft() {
     }
     let text = std::fs::read(fixtures().join("adapters/reference.json")).unwrap();
     let kinds: std::collections::BTreeMap<String, Kind> = serde_json::from_slice(&text).unwrap();
-    assert_eq!(kinds.keys().collect::<Vec<_>>(), ["patterns", "phi3", "plain", "rslora"]);
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), ["dora", "dora-phi3", "patterns", "phi3", "plain", "rslora"]);
     for (name, kind) in &kinds {
         let model = crate::lm::LocalModel::load_folder(&fixtures().join("lm").join(&kind.base), 0).unwrap();
         let folder = fixtures().join("adapters").join(name);
@@ -159,8 +163,58 @@ fn adapters_of_every_supported_kind_give_the_logits_of_peft() {
         };
         let tuned = testing::distance(&last(Some(&given.weights)), &kind.tuned);
         let moved = testing::distance(&last(None), &kind.tuned);
+        let merged = model.with_decoder(lora::merge(&model.decoder, &given.weights).unwrap());
+        let beside = testing::logits(&model.decoder, Some(&given.weights), &kind.tokens);
+        assert!(testing::distance(&testing::logits(&merged.decoder, None, &kind.tokens), &beside) < 1e-4, "{name}: merged");
+        let prompts = kind.tokens.iter().map(|tokens| Prompt { tokens: tokens.clone(), stream: String::new() }).collect::<Vec<_>>();
+        let greedy = GenerationConfig {
+            max_new_tokens: 6,
+            temperature: 0.0,
+            top_p: 1.0,
+            stop: Vec::new(),
+            seed: 1,
+            batch_size: 2,
+            forced_tokens: Some(6),
+        };
+        let answers = |model: &LocalModel, adapter| -> Vec<String> {
+            model.generate(&prompts, adapter, &greedy).unwrap().into_iter().map(|generation| generation.text).collect()
+        };
+        assert_eq!(answers(&model, Some(&given.weights)), answers(&merged, None), "{name}: the engine, beside and merged");
         eprintln!("{name}: logits against PEFT {tuned:.1e}, moved by {moved:.2}");
         assert!(tuned < 1e-4 && moved > 0.1, "{name}: {tuned}");
+    }
+}
+
+/// Windows, stretched positions and Gemma (`make_shapes.py`): loss and gradients of every weight, through whichever backward pass is used.
+#[test]
+fn gradients_of_every_shape_equal_those_of_torch() {
+    #[derive(Deserialize)]
+    struct Shape {
+        tokens: Vec<u32>,
+        loss: f64,
+        gradients: std::collections::BTreeMap<String, f64>,
+    }
+    let text = std::fs::read(fixtures().join("shapes/reference.json")).unwrap();
+    let shapes: std::collections::BTreeMap<String, Shape> = serde_json::from_slice(&text).unwrap();
+    for (name, shape) in shapes {
+        let read = |file: &str| std::fs::read(fixtures().join("shapes").join(&name).join(file)).unwrap();
+        let config = crate::lm::config_file::parse(&read("config.json"), &name).unwrap().decoder;
+        let base = crate::lm::weights::load_bytes(&read("model.safetensors"), &config, &Device::Cpu, &name).unwrap();
+        let (decoder, parameters) = full::trainable(&base).unwrap();
+        let row = TrainingSequence { loss_weights: vec![1.0; shape.tokens.len()], tokens: shape.tokens };
+        let batch = MicroBatch::new(&[row], &Device::Cpu).unwrap();
+        let (loss, gradients) = NextToken::new(&decoder, None).gradients(&parameters, &batch, batch.weight_sum, None).unwrap();
+        assert!((loss - shape.loss).abs() < 1e-5, "{name}: loss {loss}, torch {}", shape.loss);
+        let mut compared = 0;
+        for (weight, expected) in shape.gradients {
+            // Phi-3's fused matrices are split here.
+            let Some(gradient) = gradients.get(&weight) else { continue };
+            let found: f64 = gradient.iter().enumerate().map(|(i, g)| f64::from(*g) * (i as f64).cos()).sum();
+            let size = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+            assert!((found - expected).abs() < 1e-4 * size.max(0.01), "{name}: `{weight}` {found}, torch {expected}");
+            compared += 1;
+        }
+        assert!(compared >= 11, "{name}: {compared} weights");
     }
 }
 

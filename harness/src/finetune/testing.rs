@@ -25,12 +25,14 @@ pub(crate) fn config() -> DecoderConfig {
         rope_theta: 10_000.0,
         rope_scaling: None,
         unrotated_layers: Vec::new(),
+        sliding_window: None,
         max_position_embeddings: 64,
         tie_word_embeddings: false,
         qkv_bias: true,
         output_bias: true,
         mlp_bias: true,
         qk_norm: true,
+        gemma: None,
     }
 }
 

@@ -130,6 +130,21 @@ pub fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
     }
 }
 
+/// `y = gelu(gate) up`, GELU by its tanh form.
+#[inline(always)]
+pub fn geglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+        *y = gelu_tanh(*gate) * up;
+    }
+}
+
+/// `x = bound tanh(x / bound)`, with `tanh y = 2 sigmoid(2 y) - 1`.
+#[inline(always)]
+pub fn softcap(x: &mut [f32], bound: f32) {
+    let slope = 2.0 / bound;
+    x.iter_mut().for_each(|x| *x = bound * (2.0 * sigmoid(slope * *x) - 1.0));
+}
+
 /// [`swiglu`] that also leaves `sigmoid(gate)`, for [`swiglu_backward_with`].
 #[inline(always)]
 pub fn swiglu_keeping(gate: &[f32], up: &[f32], y: &mut [f32], sigmoids: &mut [f32]) {

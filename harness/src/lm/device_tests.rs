@@ -123,12 +123,24 @@ fn check_gradients(place: &Place) {
     }
 }
 
-fn check_answers(place: &Place) {
-    for name in NAMES {
+/// Models with prompts of several lengths; those of other shapes have no tokenizer of their own and get token ids.
+fn models_with_prompts() -> Vec<(String, LocalModel, Vec<Prompt>)> {
+    let named = NAMES.map(|name| {
         let model = load(name);
+        let rows = TEXTS.map(|text| Prompt { tokens: model.encode_prompt(text).unwrap(), stream: text.into() });
+        (name.to_owned(), model, rows.to_vec())
+    });
+    let shapes = shape_tests::references().into_iter().map(|(name, reference)| {
+        let prompt = |length: usize| Prompt { tokens: reference.tokens[..length].to_vec(), stream: String::new() };
+        let rows = [9, 70, 25].map(prompt).to_vec();
+        (name.clone(), shape_tests::model(&name), rows)
+    });
+    named.into_iter().chain(shapes).collect()
+}
+
+fn check_answers(place: &Place) {
+    for (name, model, rows) in models_with_prompts() {
         let moved = place.decoder(&model.decoder, |_, tensor| tensor);
-        let rows: Vec<Prompt> =
-            TEXTS.iter().map(|text| Prompt { tokens: model.encode_prompt(text).unwrap(), stream: (*text).into() }).collect();
         let config = GenerationConfig {
             max_new_tokens: 12,
             temperature: 0.0,

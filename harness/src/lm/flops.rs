@@ -7,7 +7,7 @@
 //! 2 N n  +  4 L H D (n p + n (n + 1) / 2)  +  2 V C
 //! ```
 //!
-//! linear layers, scores and mixing over the keys that each position sees, and the head at one position.
+//! linear layers, scores and mixing over the keys that each position sees (fewer behind a sliding window), and the head at one position.
 
 use super::config::DecoderConfig;
 
@@ -22,9 +22,7 @@ fn linear_weights(config: &DecoderConfig) -> f64 {
 }
 
 fn attention_flops(config: &DecoderConfig, past: usize, new: usize) -> f64 {
-    let (past, new) = (past as f64, new as f64);
-    let keys = new * past + new * (new + 1.0) / 2.0;
-    4.0 * (config.num_hidden_layers * config.num_attention_heads * config.head_dim) as f64 * keys
+    4.0 * (config.num_attention_heads * config.head_dim) as f64 * config.attended_pairs(past, new)
 }
 
 fn head_flops(config: &DecoderConfig) -> f64 {
@@ -46,6 +44,17 @@ mod tests {
         // Per block: q 4x4, k and v 2x4, o 4x4, gate, up and down 8x4: 144 weights. Five tokens after two see 3+4+5+6+7 = 25 keys.
         let expected = 2.0 * 3.0 * 144.0 * 5.0 + 4.0 * 3.0 * 4.0 * 25.0 + 2.0 * 40.0;
         assert_eq!(forward_flops(&config(), 2, 5), expected);
+    }
+
+    #[test]
+    fn a_window_bounds_the_keys_that_a_position_sees() {
+        use crate::lm::config::SlidingWindow;
+        let config = DecoderConfig { sliding_window: Some(SlidingWindow { width: 4, layers: vec![0, 2] }), ..config() };
+        // Five tokens after two: positions see 3, 4, 4, 4, 4 keys in two blocks and 25 in all in the third; after nine they see 4 each.
+        assert_eq!(config.attended_pairs(2, 5), 2.0 * 19.0 + 25.0);
+        assert_eq!(config.attended_pairs(9, 5), 2.0 * 20.0 + 60.0);
+        let split = forward_flops(&config, 0, 3) + forward_flops(&config, 3, 4);
+        assert_eq!(split, forward_flops(&config, 0, 7) + 80.0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::config::{DecoderConfig, RopeScaling};
 use super::config_file;
 use super::decoder::Decoder;
 use super::gguf::{CheckedGguf, GgufFile};
-use super::layout::named_tensors;
+use super::layout::{named_tensors, stored_offset};
 use super::tokenizer::Tokenizer;
 use super::weights::{StoredWeights, WeightFiles};
 
@@ -20,14 +20,12 @@ use super::weights::{StoredWeights, WeightFiles};
 pub struct CheckedFolder {
     /// The folder or file.
     pub path: PathBuf,
-    /// Shape of the decoder; `max_position_embeddings` as far as the decoder computes it (up to a sliding window).
+    /// Shape of the decoder.
     pub config: DecoderConfig,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
     /// The weights, not yet read.
     pub weights: StoredWeights,
-    /// Width of sliding-window attention, where it is shorter than the positions that the model knows.
-    pub sliding_window: Option<usize>,
 }
 
 /// Checks a folder or a GGUF file. `tokenizer` names a folder for the tokenizer of a GGUF file; without it, `tokenizer.json` beside the file
@@ -45,7 +43,7 @@ pub fn check_model(path: &Path, tokenizer: Option<&Path>) -> Result<CheckedFolde
             }),
         };
     }
-    let CheckedGguf { file, config, sliding_window } = GgufFile::check(path)?;
+    let CheckedGguf { file, config } = GgufFile::check(path)?;
     let beside = path.with_file_name("tokenizer.json");
     let tokenizer = match tokenizer {
         Some(apart) => Tokenizer::load_apart(apart, file.special())?,
@@ -53,15 +51,7 @@ pub fn check_model(path: &Path, tokenizer: Option<&Path>) -> Result<CheckedFolde
         None => file.tokenizer()?,
     };
     check_vocabulary(&tokenizer, &config).map_err(|problem| ModelError::Folder { path: path.display().to_string(), problem })?;
-    Ok(within_window(CheckedFolder { path: path.into(), config, tokenizer, weights: StoredWeights::Gguf(file), sliding_window }))
-}
-
-/// Attention within a sliding window equals full attention up to the window's width, and that is as far as it is computed here.
-fn within_window(mut checked: CheckedFolder) -> CheckedFolder {
-    let positions = checked.config.max_position_embeddings;
-    checked.sliding_window = checked.sliding_window.filter(|&window| window < positions);
-    checked.config.max_position_embeddings = checked.sliding_window.unwrap_or(positions);
-    checked
+    Ok(CheckedFolder { path: path.into(), config, tokenizer, weights: StoredWeights::Gguf(file) })
 }
 
 /// Checks a model folder without reading a tensor: configuration, tokenizer, presence, shapes and length of the weights.
@@ -80,7 +70,7 @@ pub fn check_folder(path: &Path) -> Result<CheckedFolder, ModelError> {
     let config = file.decoder;
     check_vocabulary(&tokenizer, &config).map_err(problem)?;
     let weights = StoredWeights::Safetensors(WeightFiles::check(path, &config)?);
-    Ok(within_window(CheckedFolder { path: path.into(), config, tokenizer, weights, sliding_window: file.sliding_window }))
+    Ok(CheckedFolder { path: path.into(), config, tokenizer, weights })
 }
 
 /// Every token must have a row in the embedding.
@@ -122,7 +112,13 @@ pub fn save_folder(dir: &Path, decoder: &Decoder, tokenizer: &Tokenizer, dtype: 
 
 /// The bytes of `model.safetensors`.
 pub fn weight_bytes(decoder: &Decoder, dtype: DType) -> Result<Vec<u8>, ModelError> {
-    let convert = |(name, tensor): (String, &Tensor)| Ok((name, tensor.detach().to_dtype(dtype)?.contiguous()?));
+    let convert = |(name, tensor): (String, &Tensor)| {
+        let stored = match stored_offset(&decoder.config, &name) {
+            0.0 => tensor.detach(),
+            offset => (tensor.detach() - offset)?,
+        };
+        Ok((name, stored.to_dtype(dtype)?.contiguous()?))
+    };
     let tensors: BTreeMap<String, Tensor> = named_tensors(decoder).into_iter().map(convert).collect::<Result<_, candle_core::Error>>()?;
     let metadata = Some([("format".to_string(), "pt".to_string())].into());
     Ok(safetensors::serialize(&tensors, metadata).map_err(candle_core::Error::wrap)?)

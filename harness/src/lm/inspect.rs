@@ -31,8 +31,11 @@ pub struct ModelSummary {
     pub key_value_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Longest sequence in tokens, a sliding window taken into account.
+    /// Longest sequence in tokens.
     pub context_length: usize,
+    /// Width of sliding-window attention and the number of blocks that have it, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<(usize, usize)>,
     /// Rows of the embedding.
     pub vocabulary: usize,
     /// The head is the embedding.
@@ -73,6 +76,7 @@ pub fn inspect_folder(path: &Path) -> Result<ModelSummary, ModelError> {
         key_value_heads: config.num_key_value_heads,
         head_dim: config.head_dim,
         context_length: config.max_position_embeddings,
+        sliding_window: config.sliding_window.as_ref().map(|sliding| (sliding.width, sliding.layers.len())),
         vocabulary: config.vocab_size,
         tied: config.tie_word_embeddings,
         rope_theta: config.rope_theta,

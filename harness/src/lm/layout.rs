@@ -21,8 +21,7 @@ pub fn tensor_shapes(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
             shapes.push((format!("{prefix}.self_attn.q_norm.weight"), vec![config.head_dim]));
             shapes.push((format!("{prefix}.self_attn.k_norm.weight"), vec![config.head_dim]));
         }
-        shapes.push((format!("{prefix}.input_layernorm.weight"), vec![hidden]));
-        shapes.push((format!("{prefix}.post_attention_layernorm.weight"), vec![hidden]));
+        shapes.extend(config.norm_names().into_iter().map(|name| (format!("{prefix}.{name}.weight"), vec![hidden])));
     }
     shapes.push(("model.norm.weight".to_string(), vec![hidden]));
     if !config.tie_word_embeddings {
@@ -38,6 +37,11 @@ pub struct Stored {
     pub name: String,
     /// First row and number of rows, if it is a part of what has that name.
     pub rows: Option<(usize, usize)>,
+}
+
+/// What is added to a stored weight to get the one that is applied: Gemma's files keep norms as their distance from one.
+pub fn stored_offset(config: &DecoderConfig, name: &str) -> f64 {
+    if config.gemma.is_some() && name.ends_with("norm.weight") { 1.0 } else { 0.0 }
 }
 
 /// Where to find the weight that the decoder calls `name`: Phi-3 keeps query, key and value in one matrix, and gate and up in another.
@@ -87,7 +91,7 @@ pub fn named_tensors(decoder: &Decoder) -> Vec<(String, &Tensor)> {
         if let Some((query, key)) = &layer.qk_norm {
             tensors.extend([query, key]);
         }
-        tensors.extend([&layer.input_norm, &layer.post_attention_norm]);
+        tensors.extend(layer.norms.as_ref());
     }
     tensors.push(&decoder.final_norm);
     if !decoder.config.tie_word_embeddings {

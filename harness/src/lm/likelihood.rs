@@ -41,7 +41,7 @@ impl LocalModel {
 
     fn through_engine(&self, prompt: &[u32], continuations: &[Vec<u32>], adapter: Option<&LoraWeights>) -> Result<Vec<f64>, ModelError> {
         let engine = self.engine()?;
-        let packed = adapter.map(|adapter| adapter.packed(&self.decoder.config)).transpose()?;
+        let packed = adapter.map(|adapter| adapter.packed(&self.decoder)).transpose()?;
         let requests: Vec<Request> = continuations.iter().map(|tokens| Request { tokens: prompt, limit: tokens.len() }).collect();
         let sums: Vec<Mutex<f64>> = continuations.iter().map(|_| Mutex::new(0.0)).collect();
         let choose = |index: usize, so_far: &[u32], logits: &[f32]| -> Result<Next, ModelError> {

@@ -63,7 +63,7 @@ impl LocalModel {
         let file = config_file::parse(config, label)?;
         let tokenizer = Tokenizer::from_bytes(tokenizer, file.special)?;
         check_vocabulary(&tokenizer, &file.decoder).map_err(|problem| ModelError::Config { path: label.into(), problem })?;
-        let config = with_window(with_window(file.decoder, file.sliding_window.unwrap_or(0)), max_context);
+        let config = with_window(file.decoder, max_context);
         let decoder = load_bytes(safetensors, &config, device, label)?;
         Ok(Self::new(decoder, tokenizer, blake3::hash(safetensors).to_hex().to_string()))
     }
@@ -91,9 +91,10 @@ impl LocalModel {
         if let Some(engine) = self.engine.get() {
             return Ok(engine.clone());
         }
-        let (cos, sin) = self.decoder.rope_tables();
         let flat = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
-        let engine = Engine::pack(&self.decoder.config, &Named(&self.decoder), (flat(cos)?, flat(sin)?), self.form);
+        let tables = |(cos, sin): (&Tensor, &Tensor)| Ok::<_, candle_core::Error>((flat(cos)?, flat(sin)?));
+        let local = self.decoder.local_rope_tables().map(tables).transpose()?;
+        let engine = Engine::pack(&self.decoder.config, &Named(&self.decoder), tables(self.decoder.rope_tables())?, local, self.form);
         let engine = Arc::new(engine?);
         Ok(self.engine.get_or_init(|| engine).clone())
     }
@@ -148,7 +149,7 @@ impl LanguageModel for LocalModel {
             return generator(Backend::Candle(adapter)).generate(prompts);
         }
         let engine = self.engine()?;
-        let packed = adapter.map(|adapter| adapter.packed(&self.decoder.config)).transpose()?;
+        let packed = adapter.map(|adapter| adapter.packed(&self.decoder)).transpose()?;
         generator(Backend::Engine(&engine, packed.as_deref())).generate(prompts)
     }
 

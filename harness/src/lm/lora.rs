@@ -1,4 +1,6 @@
-//! Low-rank updates beside frozen weights (Hu et al. 2021, arXiv 2106.09685): `y = W x + (alpha / r) B A x`.
+//! Low-rank updates beside frozen weights (Hu et al. 2021, arXiv 2106.09685): `y = W x + (alpha / r) B A x`; with DoRA's magnitudes `m` (Liu
+//! et al. 2024, arXiv 2402.09353) `y = g (W x + (alpha / r) B A x)`, `g = m / |W + (alpha / r) B A|` by rows. The gains `g` follow from base and
+//! adapter once, so the base is shared as with plain LoRA.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -6,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{Result, Tensor};
 
 use super::ModelError;
-use super::config::{DecoderConfig, Module};
+use super::config::Module;
+use super::decoder::Decoder;
 use super::engine::{DensePair, PackedAdapter};
 
 /// The update of one linear layer. Shapes: `a` is `[r, in]`, `b` is `[out, r]`.
@@ -25,10 +28,14 @@ pub struct LoraWeights {
     pub pairs: BTreeMap<(usize, Module), LoraPair>,
     /// `alpha / r` (or `alpha / sqrt(r)` for rsLoRA).
     pub scale: f64,
+    /// DoRA's magnitudes, `[out]`, of the pairs that have one. Such an adapter answers and is not trained here.
+    pub magnitudes: BTreeMap<(usize, Module), Tensor>,
     /// Dropout on the input of `a`, in training only: probability and the stream of masks.
     pub dropout: Option<LoraDropout>,
     /// Packed for the engine, once it is asked for.
     packed: OnceLock<Arc<PackedAdapter>>,
+    /// What the magnitudes amount to on the base, once it is asked for.
+    gains: OnceLock<BTreeMap<(usize, Module), Tensor>>,
 }
 
 /// Dropout of one training step. Masks come from the project's random streams, so that a resumed run draws the same ones.
@@ -45,23 +52,46 @@ pub struct LoraDropout {
 impl LoraWeights {
     /// An adapter without dropout.
     pub fn new(pairs: BTreeMap<(usize, Module), LoraPair>, scale: f64) -> Self {
-        Self { pairs, scale, dropout: None, packed: OnceLock::new() }
+        Self { pairs, scale, magnitudes: BTreeMap::new(), dropout: None, packed: OnceLock::new(), gains: OnceLock::new() }
     }
 
-    /// The adapter packed for the engine: kept, unless it is still being trained.
+    /// The same with DoRA's magnitudes.
+    pub fn with_magnitudes(self, magnitudes: BTreeMap<(usize, Module), Tensor>) -> Self {
+        Self { magnitudes, ..Self::new(self.pairs, self.scale) }
+    }
+
+    /// What outputs are multiplied by, `[out]`, for every pair with a magnitude.
+    ///
+    /// # Errors
+    /// A failed tensor operation.
+    pub fn gains(&self, base: &Decoder) -> Result<&BTreeMap<(usize, Module), Tensor>> {
+        if let Some(gains) = self.gains.get() {
+            return Ok(gains);
+        }
+        let mut gains = BTreeMap::new();
+        for (&(layer, module), magnitude) in &self.magnitudes {
+            let (weight, pair) = (&base.layers[layer].linears[module as usize].weight, &self.pairs[&(layer, module)]);
+            let moved = (weight + (pair.b.matmul(&pair.a)? * self.scale)?)?;
+            gains.insert((layer, module), (magnitude / moved.sqr()?.sum(1)?.sqrt()?)?.detach());
+        }
+        Ok(self.gains.get_or_init(|| gains))
+    }
+
+    /// The adapter packed for the engine of `base`: kept, unless it is still being trained.
     ///
     /// # Errors
     /// [`ModelError::Memory`], or a failed conversion.
-    pub fn packed(&self, config: &DecoderConfig) -> std::result::Result<Arc<PackedAdapter>, ModelError> {
+    pub fn packed(&self, base: &Decoder) -> std::result::Result<Arc<PackedAdapter>, ModelError> {
         if let Some(packed) = self.packed.get() {
             return Ok(packed.clone());
         }
         let flat = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>();
         let mut pairs = BTreeMap::new();
         for (key, pair) in &self.pairs {
-            pairs.insert(*key, DensePair { a: flat(&pair.a)?, b: flat(&pair.b)? });
+            let gain = self.gains(base)?.get(key).map(flat).transpose()?;
+            pairs.insert(*key, DensePair { a: flat(&pair.a)?, b: flat(&pair.b)?, gain });
         }
-        let pack = PackedAdapter::pack(config, self.scale as f32, |layer, module| pairs.get(&(layer, module)).cloned());
+        let pack = PackedAdapter::pack(&base.config, self.scale as f32, |layer, module| pairs.get(&(layer, module)).cloned());
         let packed = Arc::new(pack.map_err(ModelError::Memory)?);
         if self.pairs.values().any(|pair| pair.a.is_variable() || pair.b.is_variable()) {
             return Ok(packed);

@@ -230,4 +230,6 @@ impl crate::diagnostic::Hint for ModelError {
 #[cfg(test)]
 mod device_tests;
 #[cfg(test)]
+mod shape_tests;
+#[cfg(test)]
 mod tests;

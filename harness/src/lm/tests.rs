@@ -254,7 +254,8 @@ fn a_saved_folder_loads_bit_for_bit() {
             save_folder(dir.path(), &model.decoder, &model.tokenizer, dtype).unwrap();
             let saved = LocalModel::load_folder(dir.path(), 0).unwrap();
             assert!(same_weights(&saved.decoder, &model.decoder), "{name}");
-            let architecture = model.decoder.config.architecture.replace("Phi3", "Llama");
+            let split = if model.decoder.config.sliding_window.is_some() { "Mistral" } else { "Llama" };
+            let architecture = model.decoder.config.architecture.replace("Phi3", split);
             assert_eq!(saved.decoder.config, DecoderConfig { architecture, ..model.decoder.config.clone() });
             assert_eq!(saved.tokenizer.special(), model.tokenizer.special());
             assert_eq!(saved.tokenizer.hash(), model.tokenizer.hash());
@@ -339,16 +340,17 @@ fn damaged_weights_are_refused_by_name_and_shape() {
 #[test]
 fn an_unsupported_architecture_is_refused_by_name() {
     let dir = copy("qwen3");
-    edit_config(dir.path(), "architectures", vec!["Gemma2ForCausalLM"]);
-    refused(dir.path(), &["`Gemma2ForCausalLM`"]);
+    edit_config(dir.path(), "architectures", vec!["Gemma3nForCausalLM"]);
+    refused(dir.path(), &["`Gemma3nForCausalLM`"]);
 }
 
 #[test]
-fn a_sliding_window_shortens_the_context() {
+fn a_sliding_window_bounds_what_is_seen_and_not_the_context() {
     let dir = copy("mistral");
     edit_config(dir.path(), "sliding_window", 40);
-    assert_eq!(LocalModel::load_folder(dir.path(), 0).unwrap().context_length(), 40);
-    assert_eq!(load("mistral").context_length(), 256);
+    let model = LocalModel::load_folder(dir.path(), 0).unwrap();
+    assert_eq!((model.context_length(), model.decoder.config.window(1)), (256, Some(40)));
+    assert_eq!(load("mistral").decoder.config.sliding_window, None, "a window wider than the context is none");
 }
 
 /// Cuts the weights in two files with an index, as large checkpoints come.

@@ -14,7 +14,7 @@ use super::ModelError;
 use super::config::DecoderConfig;
 use super::decoder::Decoder;
 use super::gguf::GgufFile;
-use super::layout::{stored, stored_shapes};
+use super::layout::{stored, stored_offset, stored_shapes};
 
 /// No header is this long; a larger number means that the file is not safetensors.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -152,6 +152,10 @@ fn build<'a>(
         if let Some((first, rows)) = place.rows {
             // A copy, so that the parts do not keep the whole alive.
             tensor = tensor.narrow(0, first, rows)?.force_contiguous()?;
+        }
+        match stored_offset(config, name) {
+            0.0 => (),
+            offset => tensor = (tensor + offset)?,
         }
         if tensor.dims() != shape {
             return Err(ModelError::Weights { path: label.into(), problem: wrong_shape(name, tensor.dims(), shape) });

@@ -201,3 +201,63 @@ impl<'a> Bench<'a> {
         flops
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::finetune::lora::{LoraConfig, fresh};
+    use crate::finetune::peft;
+    use crate::lm::ComputeDevice;
+    use crate::lm::config::Module;
+    use crate::measure::runner::full_models;
+    use crate::spec::{TrainContext, read};
+
+    /// Writes an adapter for the built-in model, whose up projections are not zero.
+    fn write_adapter(folder: &Path, model: &LocalModel, seed: u64) {
+        std::fs::create_dir_all(folder).unwrap();
+        let config = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.0, rank_stabilised: false, target_modules: Module::ALL.to_vec() };
+        let (mut adapter, _) = fresh(&model.decoder.config, &config, seed, model.decoder.embedding.device()).unwrap();
+        for pair in adapter.pairs.values_mut() {
+            let mut rng = crate::rng::Rng::new(seed, "up projections");
+            let values: Vec<f32> = (0..pair.b.elem_count()).map(|_| 0.5 * rng.normal() as f32).collect();
+            pair.b = candle_core::Tensor::from_vec(values, pair.b.shape(), pair.b.device()).unwrap();
+        }
+        peft::write(folder, &adapter, &config, &model.decoder.config, "builtin").unwrap();
+    }
+
+    #[test]
+    fn two_adapters_stand_beside_one_base_in_memory() {
+        let model = crate::lm::builtin::load_builtin(0, &ComputeDevice::cpu()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for (name, seed) in [("closed", 1), ("open", 2)] {
+            write_adapter(&folder.path().join(name), &model, seed);
+        }
+        let settings = ["variants=[\"baseline\",\"finetuned\",\"hybrid_raft\"]", "finetune.adapter=closed", "hybrid.adapter=open"];
+        let spec = read("", &settings.map(|setting| setting.parse().unwrap())).unwrap();
+        let plan = RunPlan::prepare(spec, folder.path()).unwrap();
+        let seed = plan.spec.seeds[0];
+        let given = |kind| (training::key(kind, seed), TunedWeights::Lora(plan.given_adapter(kind).unwrap().unwrap().weights));
+        let adapters: Adapters = [TrainContext::None, TrainContext::Retrieved].map(given).into();
+        let (tuned, interrupt) = (full_models(&model, &adapters), AtomicBool::new(false));
+        assert!(tuned.is_empty(), "no copy of the base is made for an adapter");
+        let bench = Bench::new(&plan, &model, &adapters, &tuned, None, &interrupt);
+        let engine = model.engine().unwrap();
+        let prompt = [Prompt { tokens: plan.encode_prompt("Question : where?\nAnswer :").unwrap(), stream: String::new() }];
+        let config = GenerationConfig { forced_tokens: Some(12), ..bench.generation_config() };
+        let answers = [VariantKind::Baseline, VariantKind::Finetuned, VariantKind::HybridRaft].map(|variant| {
+            let (base, adapter) = bench.weights(variant, seed);
+            assert!(std::ptr::eq(base, &model) && Arc::ptr_eq(&base.engine().unwrap(), &engine), "{variant:?}");
+            assert_eq!(adapter.is_some(), variant != VariantKind::Baseline);
+            // An adapter holds its low-rank pairs and nothing of the base's size.
+            let held: usize = adapter.iter().flat_map(|adapter| adapter.pairs.values()).map(|p| p.a.elem_count() + p.b.elem_count()).sum();
+            let expected: usize = model.decoder.config.linear_shapes().iter().map(|(_, out, input)| 4 * (out + input)).sum();
+            assert_eq!(held, if adapter.is_some() { expected * model.decoder.config.num_hidden_layers } else { 0 });
+            bench.generate(variant, seed, &prompt, &config).unwrap().remove(0).text
+        });
+        assert!(answers[0] != answers[1] && answers[1] != answers[2], "each answers with its own weights: {answers:?}");
+        assert!(Arc::ptr_eq(&model.engine().unwrap(), &engine), "answering with adapters packs no other base");
+    }
+}

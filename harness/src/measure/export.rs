@@ -19,6 +19,8 @@ use crate::store::write_jsonl;
 
 /// Trains on an exported set.
 const SCRIPT: &str = include_str!("../../export/train.py");
+/// The same with TRL.
+const TRL_SCRIPT: &str = include_str!("../../export/train_trl.py");
 const GUIDE: &str = include_str!("../../export/README.md");
 
 /// One exported training set.
@@ -54,6 +56,7 @@ pub fn export(plan: &RunPlan, output: &Path, listener: &mut Listener) -> Result<
         let left_out = train.iter().chain(&validation).filter(|label| label.text.is_none()).count();
         let rows = [write_set(plan, &folder, "train", &train)?, write_set(plan, &folder, "validation", &validation)?];
         write(&folder.join("train.py"), SCRIPT)?;
+        write(&folder.join("train_trl.py"), TRL_SCRIPT)?;
         write(&folder.join("README.md"), &GUIDE.replace("{key}", if kind == TrainContext::None { "finetune" } else { "hybrid" }))?;
         let base = base_model(plan, &folder)?;
         write(&folder.join("settings.json"), &format!("{:#}\n", settings(plan, seed, &base)))?;

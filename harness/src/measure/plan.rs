@@ -532,12 +532,7 @@ fn window(spec: &RunSpec, model: &ModelSource) -> Result<usize, PlanError> {
     let asked = spec.model.max_context;
     let problem = |key: &str, message: String| SpecError::Problems(vec![SpecProblem { key: key.into(), line: None, message }]).into();
     if asked > own {
-        let why = if model.sliding_window().is_some() {
-            " (the width of its sliding window; attention beyond it is not computed here)"
-        } else {
-            ""
-        };
-        return Err(problem("model.max_context", format!("is {asked}, and the model's own context is {own}{why}")));
+        return Err(problem("model.max_context", format!("is {asked}, and the model's own context is {own}")));
     }
     let window = if asked == 0 { own } else { asked };
     if spec.generation.max_new_tokens >= window {

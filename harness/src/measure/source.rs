@@ -42,14 +42,6 @@ impl ModelSource {
         }
     }
 
-    /// Width of sliding-window attention, where it bounds the context.
-    pub fn sliding_window(&self) -> Option<usize> {
-        match self {
-            Self::Builtin(_) => None,
-            Self::Folder(folder, _) => folder.sliding_window,
-        }
-    }
-
     /// The model's tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         match self {

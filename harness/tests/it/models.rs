@@ -122,7 +122,8 @@ fn exported_sets_hold_the_same_rows_in_three_forms() {
         let ids: Vec<i64> = tokens[0]["input_ids"].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect();
         let answer = labels.iter().position(|&label| label != -100).unwrap();
         assert!(answer > 4 && labels[answer..] == ids[answer..], "{labels:?}");
-        assert!(folder.join("train.py").is_file() && folder.join("base/model.safetensors").is_file());
+        assert!(folder.join("base/model.safetensors").is_file());
+        compile(&folder);
     }
     assert!(
         sandbox
@@ -132,25 +133,55 @@ fn exported_sets_hold_the_same_rows_in_three_forms() {
     );
 }
 
-/// Opt-in: `RAGFT_PYTHON` names a Python with torch, transformers and peft.
+/// The exported scripts are Python, where there is one to ask.
+fn compile(folder: &Path) {
+    let scripts = ["train.py", "train_trl.py"].map(|script| folder.join(script));
+    assert!(scripts.iter().all(|script| script.is_file()));
+    let python = std::env::var_os("RAGFT_PYTHON").unwrap_or_else(|| "python3".into());
+    match std::process::Command::new(python).args(["-m", "py_compile"]).args(&scripts).output() {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        Err(error) => eprintln!("skipped: no Python to compile the scripts with: {error}"),
+    }
+}
+
+/// Opt-in: `RAGFT_PYTHON` names a Python with torch, transformers and peft; with trl as well, both scripts train.
 #[test]
-fn the_exported_script_trains_an_adapter_that_comes_back() {
+fn the_exported_scripts_train_adapters_that_come_back() {
     let Some(python) = std::env::var_os("RAGFT_PYTHON") else {
         eprintln!("skipped: RAGFT_PYTHON does not name a Python with peft");
         return;
     };
+    let has_trl = std::process::Command::new(&python).args(["-c", "import trl"]).output().unwrap().status.success();
     let sandbox = Sandbox::new();
     let spec = ["--limit", "12", "--set", "dataset.train_limit=64", "--set", "variants=[\"baseline\",\"finetuned\"]"];
     sandbox.run(0, &[&["finetune", "export", "-o", "sets", "--quiet"], &spec[..]].concat());
-    let output = std::process::Command::new(python)
-        .current_dir(sandbox.path("sets/finetuned"))
-        .args(["train.py", "--max-steps", "4"])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    sandbox.run(0, &run("back", &[&spec[2..], &["--set", "finetune.adapter=sets/finetuned/adapter"]].concat()));
-    let rows = answers(&sandbox, "back");
-    assert!(rows.len() == 24 && rows.iter().all(|row| row[4].is_null()));
+    let mut losses = Vec::new();
+    for (script, adapter) in [("train.py", "peft"), ("train_trl.py", "trl")] {
+        if adapter == "trl" && !has_trl {
+            eprintln!("skipped: RAGFT_PYTHON does not name a Python with trl");
+            continue;
+        }
+        let output = std::process::Command::new(&python)
+            .current_dir(sandbox.path("sets/finetuned"))
+            .args([script, "--max-steps", "4", "--output", adapter])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        losses.push(final_loss(&String::from_utf8_lossy(&output.stdout)));
+        let given = format!("finetune.adapter=sets/finetuned/{adapter}");
+        sandbox.run(0, &run(adapter, &[&spec[2..], &["--set", &given]].concat()));
+        let rows = answers(&sandbox, adapter);
+        assert!(rows.len() == 24 && rows.iter().all(|row| row[4].is_null()));
+    }
+    // The same tokens count in both.
+    assert!(losses.windows(2).all(|pair| (pair[0] - pair[1]).abs() < 0.02 * pair[0]), "{losses:?}");
+}
+
+/// What transformers prints as `train_loss` at the end.
+fn final_loss(printed: &str) -> f64 {
+    let number = printed.rsplit_once("'train_loss':").map(|(_, rest)| rest.trim_start_matches([' ', '\'']));
+    let number = number.and_then(|rest| rest.split(['\'', ',', '}']).next());
+    number.and_then(|number| number.trim().parse().ok()).unwrap_or_else(|| panic!("no loss in {printed}"))
 }
 
 #[test]

@@ -107,6 +107,7 @@ const ON_THE_CPU: &[&str] = &[
     "lm/gguf/",
     "lm/local.rs",
     "lm/device_tests.rs",
+    "lm/shape_tests.rs",
     "lm/tests.rs",
     "finetune/muon.rs",
     "finetune/optimizer.rs",

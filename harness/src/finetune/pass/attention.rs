@@ -3,6 +3,8 @@
 //! `ds = p (dp - rowdot(g, o)) / sqrt(D)`, `dq = ds k`, `dk = ds^T q` (Dao et al. 2022, but with whole rows of keys). `p` is computed anew
 //! in the backward pass.
 
+use std::ops::Range;
+
 use crate::kernel::elementwise::{softmax, softmax_backward};
 use crate::kernel::simd::{dot, vectorized};
 use crate::kernel::{Matrix, Target, gemm};
@@ -53,19 +55,23 @@ impl Sequence {
         Matrix::strided(&qkv[(self.first + first) * self.row() + column..], count, self.width, self.row())
     }
 
-    /// Probabilities of `count` query rows from `first` on, `[count, first + count]`; gives that number of keys.
-    fn probabilities(&self, qkv: &[f32], head: usize, first: usize, count: usize, p: &mut Vec<f32>) -> usize {
-        let keys = first + count;
-        p.resize(count * keys, 0.0);
-        let k = self.part(qkv, 0, keys, self.key_value(head).0);
-        gemm(Target::serial(p, keys), self.scale(), self.part(qkv, first, count, head * self.width), k.t());
+    /// Probabilities of `count` query rows from `first` on over the keys that any of them sees, `[count, keys]`; gives those keys.
+    fn probabilities(&self, qkv: &[f32], head: usize, first: usize, count: usize, window: usize, p: &mut Vec<f32>) -> Range<usize> {
+        let seen = |row: usize| (row + 1).saturating_sub(window)..row + 1;
+        let keys = seen(first).start..first + count;
+        p.resize(count * keys.len(), 0.0);
+        let k = self.part(qkv, keys.start, keys.len(), self.key_value(head).0);
+        gemm(Target::serial(p, keys.len()), self.scale(), self.part(qkv, first, count, head * self.width), k.t());
         vectorized(
             #[inline(always)]
             || {
-                for (offset, row) in p.chunks_exact_mut(keys).enumerate() {
-                    let (seen, hidden) = row.split_at_mut(first + offset + 1);
+                for (offset, row) in p.chunks_exact_mut(keys.len()).enumerate() {
+                    let seen = seen(first + offset);
+                    let (past, rest) = row.split_at_mut(seen.start - keys.start);
+                    let (seen, future) = rest.split_at_mut(seen.len());
+                    past.fill(0.0);
                     softmax(seen);
-                    hidden.fill(0.0);
+                    future.fill(0.0);
                 }
             },
         );
@@ -77,43 +83,54 @@ impl Sequence {
         self.len - self.start
     }
 
-    /// `o` of all heads into `out`, whose rows are `[H * D]`.
-    pub(super) fn forward(&self, qkv: &[f32], out: &mut [f32], scores: &mut Scores) {
+    /// `o` of all heads into `out`, whose rows are `[H * D]`; a query sees `window` keys at most.
+    pub(super) fn forward(&self, qkv: &[f32], window: usize, out: &mut [f32], scores: &mut Scores) {
         let out_row = self.heads * self.width;
         for head in 0..self.heads {
             for first in (self.start..self.len).step_by(BLOCK) {
                 let count = BLOCK.min(self.len - first);
-                let keys = self.probabilities(qkv, head, first, count, &mut scores.p);
-                let v = self.part(qkv, 0, keys, self.key_value(head).1);
+                let keys = self.probabilities(qkv, head, first, count, window, &mut scores.p);
+                let v = self.part(qkv, keys.start, keys.len(), self.key_value(head).1);
                 let to = &mut out[(self.out + first - self.start) * out_row + head * self.width..];
-                gemm(Target::serial(to, out_row), 1.0, Matrix::new(&scores.p, count, keys), v);
+                gemm(Target::serial(to, out_row), 1.0, Matrix::new(&scores.p, count, keys.len()), v);
             }
         }
     }
 
     /// Writes the gradients of queries, and adds those of keys and values, in `d_qkv`, which must hold zeros there.
-    pub(super) fn backward(&self, qkv: &[f32], out: &[f32], grad: &[f32], d_qkv: &mut [f32], scores: &mut Scores) {
+    pub(super) fn backward(&self, qkv: &[f32], window: usize, out: &[f32], grad: &[f32], d_qkv: &mut [f32], scores: &mut Scores) {
         for head in 0..self.heads {
             for first in (self.start..self.len).step_by(BLOCK) {
-                self.backward_block(qkv, out, grad, d_qkv, scores, head, first);
+                self.backward_block(qkv, window, out, grad, d_qkv, scores, head, first);
             }
         }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the operands of one formula")]
-    fn backward_block(&self, qkv: &[f32], out: &[f32], grad: &[f32], d_qkv: &mut [f32], scores: &mut Scores, head: usize, first: usize) {
+    fn backward_block(
+        &self,
+        qkv: &[f32],
+        window: usize,
+        out: &[f32],
+        grad: &[f32],
+        d_qkv: &mut [f32],
+        scores: &mut Scores,
+        head: usize,
+        first: usize,
+    ) {
         let (width, row, out_row) = (self.width, self.row(), self.heads * self.width);
         let count = BLOCK.min(self.len - first);
         let (key, value) = self.key_value(head);
-        let keys = self.probabilities(qkv, head, first, count, &mut scores.p);
+        let keys = self.probabilities(qkv, head, first, count, window, &mut scores.p);
+        let (from, keys) = (keys.start, keys.len());
         let start = (self.out + first - self.start) * out_row + head * width;
         let (out, grad) = (&out[start..], &grad[start..]);
         let g = Matrix::strided(grad, count, width, out_row);
         let p = Matrix::new(&scores.p, count, keys);
         let at = |row_index: usize, column: usize| (self.first + row_index) * row + column;
-        gemm(Target::serial(&mut d_qkv[at(0, value)..], row).adding(), 1.0, p.t(), g);
+        gemm(Target::serial(&mut d_qkv[at(from, value)..], row).adding(), 1.0, p.t(), g);
         scores.ds.resize(count * keys, 0.0);
-        gemm(Target::serial(&mut scores.ds, keys), 1.0, g, self.part(qkv, 0, keys, value).t());
+        gemm(Target::serial(&mut scores.ds, keys), 1.0, g, self.part(qkv, from, keys, value).t());
         let scale = self.scale();
         let lines = scores.ds.chunks_exact_mut(keys).zip(scores.p.chunks_exact(keys)).enumerate();
         vectorized(
@@ -125,7 +142,7 @@ impl Sequence {
             },
         );
         let ds = Matrix::new(&scores.ds, count, keys);
-        gemm(Target::serial(&mut d_qkv[at(first, head * width)..], row), 1.0, ds, self.part(qkv, 0, keys, key));
-        gemm(Target::serial(&mut d_qkv[at(0, key)..], row).adding(), 1.0, ds.t(), self.part(qkv, first, count, head * width));
+        gemm(Target::serial(&mut d_qkv[at(first, head * width)..], row), 1.0, ds, self.part(qkv, from, keys, key));
+        gemm(Target::serial(&mut d_qkv[at(from, key)..], row).adding(), 1.0, ds.t(), self.part(qkv, first, count, head * width));
     }
 }

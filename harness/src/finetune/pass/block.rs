@@ -17,6 +17,8 @@ pub(super) struct Block<'a> {
     pub qk_norm: Option<(&'a [f32], &'a [f32])>,
     /// Whether queries and keys are turned by their positions.
     pub rotates: bool,
+    /// Positions that a query sees at most.
+    pub window: usize,
     pub slots: BlockSlots,
     pub sizes: Sizes,
 }
@@ -119,7 +121,7 @@ impl Block<'_> {
         self.place_heads(rows, &mut saved.qkv);
         let mixed = sized(&mut saved.mixed, asked * sizes.mixed());
         for sequence in sequences {
-            sequence.forward(&saved.qkv, mixed, &mut scratch.scores);
+            sequence.forward(&saved.qkv, self.window, mixed, &mut scratch.scores);
         }
         saved.middle.clear();
         for sequence in sequences {
@@ -181,7 +183,7 @@ impl Block<'_> {
         scratch.d_qkv.clear();
         let d_qkv = sized(&mut scratch.d_qkv, count * sizes.qkv());
         for sequence in sequences {
-            sequence.backward(&saved.qkv, &saved.mixed, d_mixed, d_qkv, &mut scratch.scores);
+            sequence.backward(&saved.qkv, self.window, &saved.mixed, d_mixed, d_qkv, &mut scratch.scores);
         }
         self.place_heads_backward(rows, &saved.raw, d_qkv, gradients);
 

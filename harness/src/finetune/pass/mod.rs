@@ -81,8 +81,11 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Whether the weights are ones that this pass can read: f32 in main memory.
+    /// Whether this pass computes the decoder and can read its weights: not Gemma, whose gradients candle's autograd gives, and f32 in main memory.
     pub fn applies(&self) -> bool {
+        if self.decoder.config.gemma.is_some() {
+            return false;
+        }
         let weights: Vec<&Tensor> = self.tensors().into_iter().map(|(_, tensor)| tensor).collect();
         ops::supported(&weights) && weights.iter().all(|tensor| tensor.is_contiguous())
     }
@@ -187,7 +190,7 @@ mod tests {
     use super::super::objective::{NextToken, Objective};
     use super::super::{TrainingSequence, testing};
     use super::*;
-    use crate::lm::config::{DecoderConfig, Module};
+    use crate::lm::config::{DecoderConfig, Module, SlidingWindow};
     use crate::rng::Rng;
 
     /// Rows of several lengths, some positions of which count; one row has a single token and so no position.
@@ -206,14 +209,16 @@ mod tests {
         MicroBatch::new(&rows, &Device::Cpu).unwrap()
     }
 
-    /// One with everything, one with nothing, one as the built-in model, and one whose second block knows no positions.
+    /// One with everything, one with nothing, one as the built-in model, one whose second block knows no positions, and one whose first block
+    /// sees a window.
     fn shapes() -> Vec<DecoderConfig> {
         let everything = DecoderConfig { max_position_embeddings: 96, ..testing::config() };
         let bare = DecoderConfig { qkv_bias: false, output_bias: false, mlp_bias: false, qk_norm: false, ..everything.clone() };
         let tied = DecoderConfig { tie_word_embeddings: true, ..bare };
         let normed = DecoderConfig { qk_norm: true, ..tied.clone() };
         let unrotated = DecoderConfig { unrotated_layers: vec![1], ..normed.clone() };
-        vec![everything, tied, normed, unrotated]
+        let sliding = DecoderConfig { sliding_window: Some(SlidingWindow { width: 5, layers: vec![0] }), ..everything.clone() };
+        vec![everything, tied, normed, unrotated, sliding]
     }
 
     #[track_caller]
@@ -258,6 +263,7 @@ mod tests {
             &[Module::K, Module::Down],
             &[Module::Q, Module::O, Module::Up],
             &[Module::Q, Module::K, Module::V],
+            &Module::ALL[..],
         ]) {
             let base = testing::decoder(config, 3);
             let settings = LoraConfig { rank: 3, alpha: 6.0, dropout: 0.0, rank_stabilised: false, target_modules: modules.to_vec() };

@@ -66,6 +66,7 @@ impl<'a> Model<'a> {
                 post_attention_norm: weight("post_attention_layernorm"),
                 qk_norm: config.qk_norm.then(|| (weight("self_attn.q_norm"), weight("self_attn.k_norm"))),
                 rotates: config.rotates(layer),
+                window: config.window(layer).unwrap_or(usize::MAX),
                 slots: slots.blocks[layer],
                 sizes,
             }

@@ -5,13 +5,15 @@ use crate::kernel::{Packed, WeightForm};
 use super::super::config::{DecoderConfig, Module};
 use super::weights::Group;
 
-/// One layer's update in row-major f32: `A` `[r, in]` and `B` `[out, r]`.
+/// One layer's update in row-major f32: `A` `[r, in]`, `B` `[out, r]` and what outputs are multiplied by (DoRA), `[out]`.
 #[derive(Debug, Clone)]
 pub struct DensePair {
     /// Down projection.
     pub a: Vec<f32>,
     /// Up projection.
     pub b: Vec<f32>,
+    /// What every output is multiplied by, the bias aside.
+    pub gain: Option<Vec<f32>>,
 }
 
 /// A packed adapter.
@@ -21,11 +23,12 @@ pub struct PackedAdapter {
     pub(super) blocks: Vec<[Option<LowRank>; 4]>,
 }
 
-/// The update of a group: `y += (x A^T) B^T`, the scale being in `B`.
+/// The update of a group: `y += (x A^T) B^T`, the scale being in `B`; then `y *= gain`, if there is one.
 #[derive(Debug)]
 pub(super) struct LowRank {
     pub a: Packed,
     pub b: Packed,
+    pub gain: Option<Vec<f32>>,
 }
 
 impl PackedAdapter {
@@ -75,5 +78,12 @@ fn low_rank(
         column += own;
     }
     let a: Vec<&[f32]> = pairs.iter().filter_map(|(_, pair)| Some(pair.as_ref()?.a.as_slice())).collect();
-    Ok(Some(LowRank { a: Packed::new(&a, inputs, WeightForm::F32)?, b: Packed::new(&[&b], rank, WeightForm::F32)? }))
+    let gained = |(_, pair): &(usize, Option<DensePair>)| pair.as_ref().is_some_and(|pair| pair.gain.is_some());
+    let gain = pairs.iter().any(gained).then(|| {
+        let own = |(outputs, pair): &(usize, Option<DensePair>)| {
+            pair.as_ref().and_then(|pair| pair.gain.clone()).unwrap_or_else(|| vec![1.0; *outputs])
+        };
+        pairs.iter().flat_map(own).collect()
+    });
+    Ok(Some(LowRank { a: Packed::new(&a, inputs, WeightForm::F32)?, b: Packed::new(&[&b], rank, WeightForm::F32)?, gain }))
 }

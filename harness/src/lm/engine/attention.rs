@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 
-use crate::kernel::elementwise::softmax;
+use crate::kernel::elementwise::{softcap, softmax};
 use crate::kernel::simd::vectorized;
-use crate::kernel::{Rows, multiply_panels};
+use crate::kernel::{PANEL_COLUMNS, Rows, multiply_panels};
 
 use super::cache::SequenceCache;
 
@@ -29,6 +29,10 @@ pub(super) struct Queries<'a> {
     pub width: usize,
     /// Query heads per key head.
     pub group: usize,
+    /// Positions that a query sees at most, its own included.
+    pub window: usize,
+    /// Bound of the scores.
+    pub softcap: Option<f32>,
 }
 
 thread_local! {
@@ -52,33 +56,52 @@ impl Queries<'_> {
         }
     }
 
-    /// `softmax(q k^T) v` for rows that each see the first `seen(row)` positions.
+    /// `softmax(q k^T) v` for rows that each see the positions before `seen(row)`, as far back as the window reaches.
+    ///
+    /// Panels that no row sees are left out. Their shares would be zeros at the start of a sum, so a row's bits do not depend on what is left
+    /// out for the rows beside it.
     fn attend(&self, kv_head: usize, rows: Rows, seen: impl Fn(usize) -> usize, out: &mut [f32], out_stride: usize) {
-        let total = seen(rows.count - 1);
+        let hidden_before = |row: usize| seen(row).saturating_sub(self.window);
+        let whole = |position: usize| position / PANEL_COLUMNS * PANEL_COLUMNS;
         let before = self.cache.prefix_len();
-        let own = total - before;
+        let (first, own_first) = match hidden_before(0).checked_sub(before) {
+            None => (whole(hidden_before(0)), 0),
+            Some(hidden) => (before, whole(hidden)),
+        };
+        // Positions of the prefix, and the first position whose score is computed.
+        let (shared, base) = (before - first, first + own_first);
+        let width = seen(rows.count - 1) - base;
+        let own = width - shared;
         SCORES.with_borrow_mut(|scores| {
-            scores.resize(rows.count * total, 0.0);
-            if let Some(prefix) = self.cache.prefix() {
-                multiply_panels(rows, prefix.key_panels(self.layer, kv_head, before), scores, total, false);
+            scores.resize(rows.count * width, 0.0);
+            let prefix = self.cache.prefix().filter(|_| shared > 0);
+            if let Some(prefix) = prefix {
+                multiply_panels(rows, prefix.key_panels(self.layer, kv_head, first, shared), scores, width, false);
             }
-            multiply_panels(rows, self.cache.key_panels(self.layer, kv_head, own), &mut scores[before..], total, false);
+            let keys = self.cache.key_panels(self.layer, kv_head, own_first, own);
+            multiply_panels(rows, keys, &mut scores[shared..], width, false);
             vectorized(
                 #[inline(always)]
                 || {
-                    for (row, scores) in scores.chunks_exact_mut(total).enumerate() {
-                        let (visible, hidden) = scores.split_at_mut(seen(row));
+                    for (row, scores) in scores.chunks_exact_mut(width).enumerate() {
+                        let (past, rest) = scores.split_at_mut(hidden_before(row).saturating_sub(base));
+                        let (visible, future) = rest.split_at_mut(seen(row) - base - past.len());
+                        past.fill(0.0);
+                        if let Some(bound) = self.softcap {
+                            softcap(visible, bound);
+                        }
                         softmax(visible);
-                        hidden.fill(0.0);
+                        future.fill(0.0);
                     }
                 },
             );
-            if let Some(prefix) = self.cache.prefix() {
-                let shares = Rows { data: scores, count: rows.count, stride: total };
-                multiply_panels(shares, prefix.value_panels(self.layer, kv_head, before), out, out_stride, false);
+            if let Some(prefix) = prefix {
+                let shares = Rows { data: scores, count: rows.count, stride: width };
+                multiply_panels(shares, prefix.value_panels(self.layer, kv_head, first, shared), out, out_stride, false);
             }
-            let shares = Rows { data: &scores[before..], count: rows.count, stride: total };
-            multiply_panels(shares, self.cache.value_panels(self.layer, kv_head, own), out, out_stride, before > 0);
+            let shares = Rows { data: &scores[shared..], count: rows.count, stride: width };
+            let values = self.cache.value_panels(self.layer, kv_head, own_first, own);
+            multiply_panels(shares, values, out, out_stride, shared > 0);
         });
     }
 }

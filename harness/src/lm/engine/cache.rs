@@ -81,17 +81,17 @@ impl SequenceCache {
         }
     }
 
-    /// Keys of the first `count` own positions as a factor `[D, count]`.
-    pub(super) fn key_panels(&self, layer: usize, head: usize, count: usize) -> Panels<'_> {
+    /// Keys of `count` own positions from `first` on (where a panel begins) as a factor `[D, count]`.
+    pub(super) fn key_panels(&self, layer: usize, head: usize, first: usize, count: usize) -> Panels<'_> {
         let room = self.capacity * self.width;
-        let data = &self.keys[layer][head * room..][..room];
+        let data = &self.keys[layer][head * room..][first * self.width..room];
         Panels { data, stride: PANEL_COLUMNS * self.width, depth: self.width, cols: count }
     }
 
-    /// Values of the first `count` own positions as a factor `[count, D]`.
-    pub(super) fn value_panels(&self, layer: usize, head: usize, count: usize) -> Panels<'_> {
+    /// Values of `count` own positions from `first` on as a factor `[count, D]`.
+    pub(super) fn value_panels(&self, layer: usize, head: usize, first: usize, count: usize) -> Panels<'_> {
         let room = self.capacity * self.width.next_multiple_of(PANEL_COLUMNS);
-        let data = &self.values[layer][head * room..][..room];
+        let data = &self.values[layer][head * room..][first * PANEL_COLUMNS..room];
         Panels { data, stride: self.capacity * PANEL_COLUMNS, depth: count, cols: self.width }
     }
 }

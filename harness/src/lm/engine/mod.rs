@@ -34,24 +34,29 @@ const CACHED_BYTES: usize = 24 << 20;
 pub struct Engine {
     config: DecoderConfig,
     weights: weights::Weights,
-    /// Cosines and sines, `[positions, D/2]`.
-    cos: Vec<f32>,
-    sin: Vec<f32>,
+    /// Cosines and sines of the rotary embedding.
+    tables: RotaryTables,
+    /// The same for blocks that turn by frequencies of their own.
+    local_tables: Option<RotaryTables>,
     form: WeightForm,
 }
 
+/// Cosines and sines, `[positions, D/2]`.
+pub type RotaryTables = (Vec<f32>, Vec<f32>);
+
 impl Engine {
-    /// Packs the weights of `source`; `cos` and `sin` are the rotary tables `[max_position_embeddings, D/2]`.
+    /// Packs the weights of `source`; `local_tables` are for blocks that turn by frequencies of their own, where there are some.
     ///
     /// # Errors
     /// When the system has no memory for the panels.
     pub fn pack(
         config: &DecoderConfig,
         source: &dyn WeightSource,
-        (cos, sin): (Vec<f32>, Vec<f32>),
+        tables: RotaryTables,
+        local_tables: Option<RotaryTables>,
         form: WeightForm,
     ) -> Result<Self, ModelError> {
-        Ok(Self { weights: weights::Weights::pack(config, source, form)?, config: config.clone(), cos, sin, form })
+        Ok(Self { weights: weights::Weights::pack(config, source, form)?, config: config.clone(), tables, local_tables, form })
     }
 
     /// The form in which the weights are held.

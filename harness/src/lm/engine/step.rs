@@ -6,7 +6,7 @@ use super::attention::{QUERY_BLOCK, Queries};
 use super::cache::SequenceCache;
 use super::weights::{Block, Group, Projection};
 use crate::kernel::Team;
-use crate::kernel::elementwise::{rms_norm, rms_norm_in_place, swiglu, turn};
+use crate::kernel::elementwise::{geglu, rms_norm, rms_norm_in_place, softcap, swiglu, turn};
 use crate::kernel::simd::vectorized;
 
 /// Consecutive new tokens of one sequence.
@@ -35,10 +35,20 @@ pub struct Workspace {
     gate_up: Vec<f32>,
     /// `[M, I]`.
     inner: Vec<f32>,
-    /// `[M, r]`.
-    low_rank: Vec<f32>,
+    /// `[M, C]`: what joins the residual stream behind a norm of its own.
+    branch: Vec<f32>,
+    update: UpdateBuffers,
     /// `[wanted, V]`.
     logits: Vec<f32>,
+}
+
+/// Buffers of an adapter's update.
+#[derive(Debug, Default)]
+struct UpdateBuffers {
+    /// `[M, r]`.
+    low_rank: Vec<f32>,
+    /// `[M, out]`: outputs that are multiplied before they join what is there.
+    apart: Vec<f32>,
 }
 
 impl Workspace {
@@ -111,12 +121,23 @@ impl Engine {
         self.norm(team, &work.x, &self.weights.final_norm, sized(&mut work.normed, rows * sizes.hidden));
         let logits = sized(&mut work.logits, rows * config.vocab_size);
         self.weights.head.multiply(&work.normed, logits, false, team, self.parallel_from());
+        if let Some(bound) = config.logit_softcap() {
+            team.rows(logits, config.vocab_size, ELEMENTS, |_, logits| {
+                vectorized(
+                    #[inline(always)]
+                    || softcap(logits, bound as f32),
+                );
+            });
+        }
     }
 
     fn embed(&self, segments: &[Segment], x: &mut [f32]) {
         let tokens = segments.iter().flat_map(|segment| segment.tokens);
         for (token, row) in tokens.zip(x.chunks_exact_mut(self.config.hidden_size)) {
             self.weights.embed(*token, row);
+            if let Some(scale) = self.config.embedding_scale() {
+                row.iter_mut().for_each(|x| *x *= scale as f32);
+            }
         }
     }
 
@@ -131,7 +152,7 @@ impl Engine {
         });
     }
 
-    /// `y = [y +] x W^T + b` and the adapter's update.
+    /// `y = [y +] x W^T + b` with the adapter's update: `x W^T` becomes `gain (x W^T + scale x A^T B^T)`.
     #[expect(clippy::too_many_arguments, reason = "the operands of one formula")]
     fn project(
         &self,
@@ -141,9 +162,23 @@ impl Engine {
         x: &[f32],
         y: &mut [f32],
         add: bool,
-        low: &mut Vec<f32>,
+        buffers: &mut UpdateBuffers,
     ) {
         let parallel = self.parallel_from();
+        if let Some((update, gain)) = update.and_then(|update| Some((update, update.gain.as_deref()?))) {
+            let apart = sized(&mut buffers.apart, y.len());
+            projection.weight.multiply(x, apart, false, team, parallel);
+            let t = sized(&mut buffers.low_rank, x.len() / update.a.inputs() * update.a.outputs());
+            update.a.multiply(x, t, false, team, parallel);
+            update.b.multiply(t, apart, true, team, parallel);
+            for (y, product) in y.chunks_exact_mut(gain.len()).zip(apart.chunks_exact(gain.len())) {
+                for (index, ((y, product), gain)) in y.iter_mut().zip(product).zip(gain).enumerate() {
+                    let bias = projection.bias.as_ref().map_or(0.0, |bias| bias[index]);
+                    *y = if add { *y } else { 0.0 } + product * gain + bias;
+                }
+            }
+            return;
+        }
         if let Some(bias) = &projection.bias {
             for row in y.chunks_exact_mut(bias.len()) {
                 row.iter_mut().zip(bias).for_each(|(y, bias)| *y = if add { *y + bias } else { *bias });
@@ -151,7 +186,7 @@ impl Engine {
         }
         projection.weight.multiply(x, y, add || projection.bias.is_some(), team, parallel);
         if let Some(update) = update {
-            let t = sized(low, x.len() / update.a.inputs() * update.a.outputs());
+            let t = sized(&mut buffers.low_rank, x.len() / update.a.inputs() * update.a.outputs());
             update.a.multiply(x, t, false, team, parallel);
             update.b.multiply(t, y, true, team, parallel);
         }
@@ -171,10 +206,10 @@ impl Engine {
         last: bool,
     ) {
         let rows = work.x.len() / sizes.hidden;
-        self.norm(team, &work.x, &block.input_norm, sized(&mut work.normed, rows * sizes.hidden));
+        self.norm(team, &work.x, &block.norms.input, sized(&mut work.normed, rows * sizes.hidden));
         let qkv = sized(&mut work.qkv, rows * sizes.qkv());
-        self.project(team, &block.projections[0], low_rank(Group::Attention), &work.normed, qkv, false, &mut work.low_rank);
-        self.place_heads(team, block, self.config.rotates(layer), segments, caches, qkv, sizes);
+        self.project(team, &block.projections[0], low_rank(Group::Attention), &work.normed, qkv, false, &mut work.update);
+        self.place_heads(team, layer, block, segments, caches, qkv, sizes);
         let (mut row, mut kept) = (0, 0);
         for segment in segments {
             let (key_start, value_start) = (sizes.query(), sizes.query() + sizes.kv_heads * sizes.width);
@@ -193,8 +228,39 @@ impl Engine {
             work.x.truncate(kept * sizes.hidden);
         }
         let mixed = sized(&mut work.mixed, work.x.len() / sizes.hidden * sizes.query());
-        mix(team, layer, segments, caches, qkv, mixed, sizes, last);
-        self.project(team, &block.projections[1], low_rank(Group::Output), mixed, &mut work.x, true, &mut work.low_rank);
+        let reach = Reach {
+            window: self.config.window(layer).unwrap_or(usize::MAX),
+            softcap: self.config.attention_softcap().map(|bound| bound as f32),
+        };
+        mix(team, layer, reach, segments, caches, qkv, mixed, sizes, last);
+        let (Workspace { mixed, x, branch, update: buffers, .. }, update) = (work, low_rank(Group::Output));
+        self.join(team, &block.projections[1], update, mixed, block.norms.behind_attention.as_deref(), x, branch, buffers);
+    }
+
+    /// `x += y W^T + b`, through a norm where the block has one.
+    #[expect(clippy::too_many_arguments, reason = "the operands of one formula")]
+    fn join(
+        &self,
+        team: &Team,
+        projection: &Projection,
+        update: Option<&LowRank>,
+        y: &[f32],
+        norm: Option<&[f32]>,
+        x: &mut [f32],
+        branch: &mut Vec<f32>,
+        buffers: &mut UpdateBuffers,
+    ) {
+        let Some(norm) = norm else { return self.project(team, projection, update, y, x, true, buffers) };
+        let branch = sized(branch, x.len());
+        self.project(team, projection, update, y, branch, false, buffers);
+        let (width, eps) = (norm.len(), self.config.rms_norm_eps as f32);
+        team.rows(branch, width, ELEMENTS, |_, rows| {
+            vectorized(
+                #[inline(always)]
+                || rows.chunks_exact_mut(width).for_each(|row| rms_norm_in_place(row, norm, eps)),
+            );
+        });
+        x.iter_mut().zip(branch).for_each(|(x, y)| *x += *y);
     }
 
     /// Norms and turns the heads of all rows, and scales the queries by `1 / sqrt(D)`.
@@ -202,8 +268,8 @@ impl Engine {
     fn place_heads(
         &self,
         team: &Team,
+        layer: usize,
         block: &Block,
-        rotates: bool,
         segments: &[Segment],
         caches: &[SequenceCache],
         qkv: &mut [f32],
@@ -212,7 +278,10 @@ impl Engine {
         let positions: Vec<usize> =
             segments.iter().flat_map(|segment| (0..segment.tokens.len()).map(|ahead| caches[segment.cache].len() + ahead)).collect();
         let (half, eps) = (sizes.width / 2, self.config.rms_norm_eps as f32);
-        let scale = 1.0 / (sizes.width as f32).sqrt();
+        let factor = self.config.query_factor();
+        let scale = factor.map_or(1.0, |factor| factor as f32) / (sizes.width as f32).sqrt();
+        let rotates = self.config.rotates(layer);
+        let (cos, sin) = self.local_tables.as_ref().filter(|_| self.config.turns_locally(layer)).unwrap_or(&self.tables);
         let turned = sizes.heads + sizes.kv_heads;
         team.rows(qkv, sizes.qkv(), ELEMENTS, |first, lines| {
             vectorized(
@@ -220,7 +289,7 @@ impl Engine {
                 || {
                     for (line, &position) in lines.chunks_exact_mut(sizes.qkv()).zip(&positions[first..]) {
                         let table = position * half..(position + 1) * half;
-                        let (cos, sin) = (&self.cos[table.clone()], &self.sin[table]);
+                        let (cos, sin) = (&cos[table.clone()], &sin[table]);
                         for (index, head) in line.chunks_exact_mut(sizes.width).take(turned).enumerate() {
                             let query = index < sizes.heads;
                             if let Some((q_norm, k_norm)) = &block.qk_norm {
@@ -242,26 +311,37 @@ impl Engine {
     fn feed_forward<'w>(&self, team: &Team, block: &Block, low_rank: &dyn Fn(Group) -> Option<&'w LowRank>, work: &mut Workspace) {
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
         let rows = work.x.len() / hidden;
-        self.norm(team, &work.x, &block.post_attention_norm, sized(&mut work.normed, rows * hidden));
+        self.norm(team, &work.x, &block.norms.before_feed_forward, sized(&mut work.normed, rows * hidden));
         let gate_up = sized(&mut work.gate_up, rows * 2 * inner);
-        self.project(team, &block.projections[2], low_rank(Group::FeedForward), &work.normed, gate_up, false, &mut work.low_rank);
-        let gate_up = &*gate_up;
+        self.project(team, &block.projections[2], low_rank(Group::FeedForward), &work.normed, gate_up, false, &mut work.update);
+        let (gate_up, gelu) = (&*gate_up, self.config.gemma.is_some());
         team.rows(sized(&mut work.inner, rows * inner), inner, ELEMENTS, |first, lines| {
             vectorized(
                 #[inline(always)]
                 || {
                     for (line, gate_up) in lines.chunks_exact_mut(inner).zip(gate_up[first * 2 * inner..].chunks_exact(2 * inner)) {
-                        swiglu(&gate_up[..inner], &gate_up[inner..], line);
+                        let (gate, up) = gate_up.split_at(inner);
+                        if gelu { geglu(gate, up, line) } else { swiglu(gate, up, line) }
                     }
                 },
             );
         });
-        self.project(team, &block.projections[3], low_rank(Group::Down), &work.inner, &mut work.x, true, &mut work.low_rank);
+        let (Workspace { inner, x, branch, update: buffers, .. }, update) = (work, low_rank(Group::Down));
+        self.join(team, &block.projections[3], update, inner, block.norms.behind_feed_forward.as_deref(), x, branch, buffers);
     }
 }
 
 fn rows_of(segments: &[Segment]) -> usize {
     segments.iter().map(|segment| segment.tokens.len()).sum()
+}
+
+/// What bounds the attention of a block.
+#[derive(Clone, Copy)]
+struct Reach {
+    /// Positions that a query sees at most.
+    window: usize,
+    /// Bound of the scores.
+    softcap: Option<f32>,
 }
 
 /// A piece of attention that one thread computes.
@@ -277,6 +357,7 @@ struct Unit<'a> {
 fn mix(
     team: &Team,
     layer: usize,
+    reach: Reach,
     segments: &[Segment],
     caches: &[SequenceCache],
     qkv: &[f32],
@@ -303,8 +384,10 @@ fn mix(
             position: cache.len() + at,
             width: sizes.width,
             group: sizes.heads / sizes.kv_heads,
+            window: reach.window,
+            softcap: reach.softcap,
         };
-        work += (end - first) * (cache.len() + count) * sizes.query();
+        work += (end - first) * (cache.len() + count).min(reach.window) * sizes.query();
         if end - first == 1 {
             for kv_head in 0..sizes.kv_heads {
                 let mut queries = queries(first, 1);

@@ -54,8 +54,8 @@ fn logits_equal_those_of_transformers() {
 
 #[test]
 fn a_sequence_has_the_same_bits_alone_in_company_in_pieces_and_behind_a_shared_prefix() {
-    for name in NAMES {
-        let model = load(name);
+    let windows = crate::lm::shape_tests::references().into_keys().map(|name| (crate::lm::shape_tests::model(&name), name));
+    for (model, name) in NAMES.map(|name| (load(name), name.to_owned())).into_iter().chain(windows) {
         for form in [WeightForm::F32, WeightForm::Bf16, WeightForm::Q8] {
             let engine = model.clone().with_form(form).engine().unwrap();
             let vocabulary = engine.config().vocab_size;
@@ -154,7 +154,7 @@ fn a_packed_adapter_is_the_adapter_merged_into_the_weights() {
         let rank = [3, 0, 2, 4, 0, 5, 1][module as usize];
         let (_, out, input) = shapes[module as usize];
         let fill = |count: usize| (0..count).map(|i| value(i, layer + module as usize)).collect();
-        (rank > 0).then(|| DensePair { a: fill(rank * input), b: fill(out * rank) })
+        (rank > 0).then(|| DensePair { a: fill(rank * input), b: fill(out * rank), gain: None })
     };
     let packed = PackedAdapter::pack(&model.decoder.config, 0.5, pair).unwrap();
     let mut merged = model.decoder.clone();

@@ -3,7 +3,7 @@
 use crate::kernel::{Packed, WeightForm};
 
 use super::super::ModelError;
-use super::super::config::{DecoderConfig, Module};
+use super::super::config::{BlockNorms, DecoderConfig, Module};
 
 /// Projections of a block that share their input: query, key and value; the attention's output; gate and up; down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +54,7 @@ pub(super) struct Projection {
 pub(super) struct Block {
     /// In the order of [`Group::ALL`].
     pub projections: [Projection; 4],
-    pub input_norm: Vec<f32>,
-    pub post_attention_norm: Vec<f32>,
+    pub norms: BlockNorms<Vec<f32>>,
     pub qk_norm: Option<(Vec<f32>, Vec<f32>)>,
 }
 
@@ -110,8 +109,7 @@ fn block(config: &DecoderConfig, source: &dyn WeightSource, form: WeightForm, in
     }
     Ok(Block {
         projections: projections.try_into().expect("four groups"),
-        input_norm: norm("input_layernorm")?,
-        post_attention_norm: norm("post_attention_layernorm")?,
+        norms: config.norm_names().try_map(norm)?,
         qk_norm: if config.qk_norm { Some((norm("self_attn.q_norm")?, norm("self_attn.k_norm")?)) } else { None },
     })
 }

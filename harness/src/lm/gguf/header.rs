@@ -4,7 +4,8 @@ use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, Value};
 
 use super::super::ModelError;
-use super::super::config::{DecoderConfig, RopeScaling};
+use super::super::config::{DecoderConfig, RopeScaling, SlidingWindow, YarnScaling};
+use super::super::config_file;
 use super::super::tokenizer::SpecialTokens;
 
 /// Divisors of the rotary frequencies, in place of a rule.
@@ -74,11 +75,6 @@ impl Header<'_> {
         self.text("general.architecture") == Some("llama")
     }
 
-    pub(super) fn sliding_window(&self) -> Option<usize> {
-        let own = self.text("general.architecture")?;
-        self.whole(&format!("{own}.attention.sliding_window")).filter(|&window| window > 0)
-    }
-
     /// The decoder's shape, rotary divisors aside.
     pub(super) fn config(&self) -> Result<DecoderConfig, ModelError> {
         let (own, architecture) = self.architecture()?;
@@ -97,26 +93,35 @@ impl Header<'_> {
             return Err(self.problem(format!("turns {turned} of {head_dim} dimensions of a head; only all are supported")));
         }
         let has = |name: &str| self.content.tensor_infos.contains_key(name);
+        let rope_scaling = self.scaling(own)?;
+        let stretched = if let Some(RopeScaling::Yarn(yarn)) = &rope_scaling { yarn.positions() } else { 0 };
+        let (positions, layers) = (size("context_length")?.max(stretched), size("block_count")?);
+        let width = self.whole(&key("attention.sliding_window")).filter(|width| (1..positions).contains(width));
+        let sliding_window = width.map(|width| SlidingWindow { width, layers: (0..layers.min(config_file::MAX_SIZE)).collect() });
+        // A Llama with a window is a Mistral: that is what it becomes when it is written as a folder.
+        let architecture = if own == "llama" && sliding_window.is_some() { "MistralForCausalLM" } else { architecture };
         let vocabulary = self.content.tensor_infos.get("token_embd.weight").and_then(|info| info.shape.dims().first().copied());
         Ok(DecoderConfig {
             architecture: architecture.into(),
             vocab_size: vocabulary.ok_or_else(|| self.problem("has no tensor `token_embd.weight`".into()))?,
             hidden_size: hidden,
             intermediate_size: size("feed_forward_length")?,
-            num_hidden_layers: size("block_count")?,
+            num_hidden_layers: layers,
             num_attention_heads: heads,
             num_key_value_heads: self.whole(&key("attention.head_count_kv")).unwrap_or(heads),
             head_dim,
             rms_norm_eps: self.real(&key("attention.layer_norm_rms_epsilon")).unwrap_or(1e-5),
             rope_theta: self.real(&key("rope.freq_base")).unwrap_or(10_000.0),
-            rope_scaling: self.scaling(own)?,
+            rope_scaling,
             unrotated_layers: Vec::new(),
-            max_position_embeddings: size("context_length")?,
+            sliding_window,
+            max_position_embeddings: positions,
             tie_word_embeddings: !has("output.weight"),
             qkv_bias: has("blk.0.attn_q.bias"),
             output_bias: has("blk.0.attn_output.bias"),
             mlp_bias: has("blk.0.ffn_gate.bias"),
             qk_norm: has("blk.0.attn_q_norm.weight"),
+            gemma: None,
         })
     }
 
@@ -128,7 +133,17 @@ impl Header<'_> {
                 let factor = self.real(&key("factor")).ok_or_else(|| self.problem(format!("has no number `{}`", key("factor"))))?;
                 Ok(Some(RopeScaling::Linear { factor }))
             }
-            Some(other) => Err(self.problem(format!("rope scaling `{other}` is not computed, only `linear` and rotary divisors are"))),
+            Some("yarn") => {
+                let need = |name: &str| self.problem(format!("has no number `{}`", key(name)));
+                let factor = self.real(&key("factor")).ok_or_else(|| need("factor"))?;
+                let original = self.whole(&key("original_context_length")).ok_or_else(|| need("original_context_length"))?;
+                let mut scaling = YarnScaling::new(factor, original);
+                scaling.attention_factor *= self.real(&key("attn_factor")).unwrap_or(1.0);
+                Ok(Some(RopeScaling::Yarn(scaling)))
+            }
+            Some(other) => {
+                Err(self.problem(format!("rope scaling `{other}` is not computed, only `linear`, `yarn` and rotary divisors are")))
+            }
         }
     }
 

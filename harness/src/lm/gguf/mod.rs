@@ -35,8 +35,6 @@ pub struct CheckedGguf {
     pub file: GgufFile,
     /// Shape of the decoder.
     pub config: DecoderConfig,
-    /// Width of sliding-window attention, if it is switched on.
-    pub sliding_window: Option<usize>,
 }
 
 impl GgufFile {
@@ -59,8 +57,8 @@ impl GgufFile {
         }
         config_file::validate(&config).map_err(|problem| ModelError::Config { path: label.clone(), problem })?;
         check_tensors(&content, &config, length).map_err(failed)?;
-        let (interleaved, sliding_window) = (header.is_interleaved(), header.sliding_window());
-        Ok(CheckedGguf { file: Self { path: path.to_owned(), content: Arc::new(content), interleaved }, config, sliding_window })
+        let interleaved = header.is_interleaved();
+        Ok(CheckedGguf { file: Self { path: path.to_owned(), content: Arc::new(content), interleaved }, config })
     }
 
     /// The tokenizer in the file.

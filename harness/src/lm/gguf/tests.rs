@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::diagnostic::Hint as _;
+use crate::lm::config::{RopeScaling, SlidingWindow, YarnScaling};
 use crate::lm::decoder::Positions;
 use crate::lm::folder::check_model;
 use crate::lm::layout::named_tensors;
@@ -104,6 +105,8 @@ fn k_quants_are_widened_to_the_numbers_they_stand_for() {
         num_attention_heads: 4,
         num_key_value_heads: 2,
         head_dim: 64,
+        sliding_window: Some(SlidingWindow { width: 40, layers: vec![0] }),
+        rope_scaling: Some(RopeScaling::Yarn(YarnScaling::new(4.0, 32))),
         ..check_model(&fixtures().join("lm/llama-gqa-tied"), None).unwrap().config
     };
     for dtype in [GgmlDType::Q4K, GgmlDType::Q6K] {
@@ -120,7 +123,8 @@ fn k_quants_are_widened_to_the_numbers_they_stand_for() {
         let path = dir.path().join("model.gguf");
         write(&path, "llama", &config, &tensors);
         let checked = check_model(&path, Some(&fixtures().join("lm/llama-gqa-tied"))).unwrap();
-        assert_eq!(checked.config.num_key_value_heads, 2);
+        assert_eq!((checked.config.num_key_value_heads, checked.config.architecture.as_str()), (2, "MistralForCausalLM"));
+        assert_eq!((&checked.config.sliding_window, &checked.config.rope_scaling), (&config.sliding_window, &config.rope_scaling));
         let decoder = checked.weights.load(&checked.config, &Device::Cpu).unwrap();
         for ((name, found), (_, stored)) in named_tensors(&decoder).into_iter().zip(&tensors) {
             let mut expected = stored.dequantize(&Device::Cpu).unwrap();
@@ -146,6 +150,14 @@ fn write(path: &Path, architecture: &str, config: &DecoderConfig, tensors: &[(St
         ("attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
     ];
     let mut metadata: Vec<(String, Value)> = entries.into_iter().map(|(name, value)| (format!("{architecture}.{name}"), value)).collect();
+    if let Some(sliding) = &config.sliding_window {
+        metadata.push((format!("{architecture}.attention.sliding_window"), whole(sliding.width)));
+    }
+    if let Some(RopeScaling::Yarn(yarn)) = &config.rope_scaling {
+        metadata.push((format!("{architecture}.rope.scaling.type"), Value::String("yarn".into())));
+        metadata.push((format!("{architecture}.rope.scaling.factor"), Value::F32(yarn.factor as f32)));
+        metadata.push((format!("{architecture}.rope.scaling.original_context_length"), whole(yarn.original_max_position_embeddings)));
+    }
     metadata.push(("general.architecture".into(), Value::String(architecture.into())));
     let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(name, value)| (name.as_str(), value)).collect();
     let names: Vec<String> = tensors.iter().map(|(name, _)| header::stored_name(name)).collect();

@@ -3,6 +3,8 @@
 //! `ds = p (dp - rowdot(g, o)) / sqrt(D)`, `dq = ds k`, `dk = ds^T q` (as in FlashAttention, Dao et al. 2022, but with whole rows of keys).
 //! The backward pass computes `p` anew, so nothing but `o` is kept between the passes.
 
+use std::ops::Range;
+
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -15,11 +17,11 @@ use crate::kernel::{Matrix, Target, gemm};
 const BLOCK: usize = 64;
 
 /// See [`super::attention_causal`].
-pub(super) fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+pub(super) fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor, window: Option<usize>) -> Result<Tensor> {
     if !applies(q, k, v)? || q.dim(2)? > k.dim(2)? {
-        return super::reference::attention_causal(q, k, v);
+        return super::reference::attention_causal(q, k, v, window);
     }
-    q.apply_op3(k, v, Attention)
+    q.apply_op3(k, v, Attention { window: window.unwrap_or(usize::MAX) })
 }
 
 /// Whether the shapes belong together and the elements of every head lie side by side.
@@ -65,6 +67,8 @@ struct Inputs<'a> {
     v: Heads<'a>,
     heads: usize,
     kv_heads: usize,
+    /// Keys that a query sees at most.
+    window: usize,
 }
 
 impl Inputs<'_> {
@@ -78,36 +82,38 @@ impl Inputs<'_> {
     }
 
     /// Keys that the causal query row sees.
-    fn seen(&self, row: usize) -> usize {
-        self.k.rows - self.q.rows + row + 1
+    fn seen(&self, row: usize) -> Range<usize> {
+        let end = self.k.rows - self.q.rows + row + 1;
+        end.saturating_sub(self.window)..end
     }
 
-    /// Causal probabilities of `count` query rows, `[count, seen(last row)]`.
-    fn causal_probabilities(&self, batch: usize, head: usize, first: usize, count: usize, p: &mut Vec<f32>) -> usize {
-        let keys = self.seen(first + count - 1);
-        self.scores(batch, head, first, count, keys, p);
+    /// Causal probabilities of `count` query rows over the keys that any of them sees, `[count, keys]`; gives those keys.
+    fn causal_probabilities(&self, batch: usize, head: usize, first: usize, count: usize, p: &mut Vec<f32>) -> Range<usize> {
+        let keys = self.seen(first).start..self.seen(first + count - 1).end;
+        p.resize(count * keys.len(), 0.0);
+        let k = self.k.rows(batch, head / self.group(), keys.start, keys.len());
+        gemm(Target::serial(p, keys.len()), self.scale(), self.q.rows(batch, head, first, count), k.t());
         vectorized(
             #[inline(always)]
             || {
-                for (offset, row) in p.chunks_exact_mut(keys).enumerate() {
-                    let (seen, hidden) = row.split_at_mut(self.seen(first + offset));
+                for (offset, row) in p.chunks_exact_mut(keys.len()).enumerate() {
+                    let seen = self.seen(first + offset);
+                    let (past, rest) = row.split_at_mut(seen.start - keys.start);
+                    let (seen, future) = rest.split_at_mut(seen.len());
+                    past.fill(0.0);
                     normalize(seen);
-                    hidden.fill(0.0);
+                    future.fill(0.0);
                 }
             },
         );
         keys
     }
-
-    /// Scaled scores of `count` query rows against the first `keys` keys.
-    fn scores(&self, batch: usize, head: usize, first: usize, count: usize, keys: usize, scores: &mut Vec<f32>) {
-        scores.resize(count * keys, 0.0);
-        let k = self.k.rows(batch, head / self.group(), 0, keys);
-        gemm(Target::serial(scores, keys), self.scale(), self.q.rows(batch, head, first, count), k.t());
-    }
 }
 
-struct Attention;
+struct Attention {
+    /// Keys that a query sees at most.
+    window: usize,
+}
 
 impl CustomOp3 for Attention {
     fn name(&self) -> &'static str {
@@ -124,7 +130,7 @@ impl CustomOp3 for Attention {
         vl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let ([b, heads, t, d], kv_heads) = ([ql.dims()[0], ql.dims()[1], ql.dims()[2], ql.dims()[3]], kl.dims()[1]);
-        let inputs = Inputs { q: Heads::of(q, ql)?, k: Heads::of(k, kl)?, v: Heads::of(v, vl)?, heads, kv_heads };
+        let inputs = Inputs { q: Heads::of(q, ql)?, k: Heads::of(k, kl)?, v: Heads::of(v, vl)?, heads, kv_heads, window: self.window };
         let mut out = vec![0.0; b * t * heads * d];
         out.par_chunks_mut(t * heads * d).enumerate().for_each(|(batch, out)| {
             out.par_chunks_mut(BLOCK * heads * d).enumerate().for_each(|(index, out)| block(&inputs, batch, index * BLOCK, out));
@@ -145,7 +151,7 @@ impl CustomOp3 for Attention {
         let heads = |data, tensor: &Tensor| Heads::new(data, tensor.dims(), tensor.stride());
         let (q_heads, k_heads, v_heads) =
             (heads(q_reader.floats_onward()?, q), heads(k_reader.floats_onward()?, k), heads(v_reader.floats_onward()?, v));
-        let inputs = Inputs { q: q_heads, k: k_heads, v: v_heads, heads: q.dim(1)?, kv_heads: k.dim(1)? };
+        let inputs = Inputs { q: q_heads, k: k_heads, v: v_heads, heads: q.dim(1)?, kv_heads: k.dim(1)?, window: self.window };
         let (dq, dk, dv) = gradients(&inputs, q.dim(0)?, out.floats()?, grad.floats()?);
         let wanted = |data, like: &Tensor| like.track_op().then(|| tensor_like(data, like)).transpose();
         Ok((wanted(dq, q)?, wanted(dk, k)?, wanted(dv, v)?))
@@ -159,8 +165,8 @@ fn block(inputs: &Inputs, batch: usize, first: usize, out: &mut [f32]) {
     let mut p = Vec::new();
     for head in 0..inputs.heads {
         let keys = inputs.causal_probabilities(batch, head, first, count, &mut p);
-        let v = inputs.v.rows(batch, head / inputs.group(), 0, keys);
-        gemm(Target::serial(&mut out[head * d..], row), 1.0, Matrix::new(&p, count, keys), v);
+        let v = inputs.v.rows(batch, head / inputs.group(), keys.start, keys.len());
+        gemm(Target::serial(&mut out[head * d..], row), 1.0, Matrix::new(&p, count, keys.len()), v);
     }
 }
 
@@ -209,10 +215,11 @@ impl HeadRows {
         let (out, grad) = (&out[start..], &grad[start..]);
         let g = Matrix::strided(grad, count, d, stride);
         let keys = inputs.causal_probabilities(batch, head, first, count, p);
+        let (from, keys) = (keys.start, keys.len());
         let probabilities = Matrix::new(p, count, keys);
-        gemm(Target::serial(dv, d).adding(), 1.0, probabilities.t(), g);
+        gemm(Target::serial(&mut dv[from * d..], d).adding(), 1.0, probabilities.t(), g);
         ds.resize(count * keys, 0.0);
-        gemm(Target::serial(ds, keys), 1.0, g, inputs.v.rows(batch, kv_head, 0, keys).t());
+        gemm(Target::serial(ds, keys), 1.0, g, inputs.v.rows(batch, kv_head, from, keys).t());
         vectorized(
             #[inline(always)]
             || {
@@ -222,8 +229,8 @@ impl HeadRows {
             },
         );
         let ds = Matrix::new(ds, count, keys);
-        gemm(Target::serial(dq, d), 1.0, ds, inputs.k.rows(batch, kv_head, 0, keys));
-        gemm(Target::serial(dk, d).adding(), 1.0, ds.t(), inputs.q.rows(batch, head, first, count));
+        gemm(Target::serial(dq, d), 1.0, ds, inputs.k.rows(batch, kv_head, from, keys));
+        gemm(Target::serial(&mut dk[from * d..], d).adding(), 1.0, ds.t(), inputs.q.rows(batch, head, first, count));
     }
 }
 
@@ -237,8 +244,10 @@ mod tests {
     fn causal_attention_agrees_with_the_reference() {
         for (b, heads, kv_heads, t, d) in [(1, 1, 1, 1, 2), (2, 4, 2, 5, 6), (2, 3, 1, 67, 9), (1, 2, 2, 130, 32)] {
             let kv = &[b, kv_heads, t, d][..];
-            Case::new(&[&[b, heads, t, d], kv, kv])
-                .check(|t| attention_causal(&t[0], &t[1], &t[2]), |t| reference::attention_causal(&t[0], &t[1], &t[2]));
+            for window in [None, Some(1), Some(7), Some(64), Some(1000)] {
+                Case::new(&[&[b, heads, t, d], kv, kv])
+                    .check(|t| attention_causal(&t[0], &t[1], &t[2], window), |t| reference::attention_causal(&t[0], &t[1], &t[2], window));
+            }
         }
     }
 
@@ -247,8 +256,8 @@ mod tests {
         let (b, heads, t, d) = (2, 4, 9, 6);
         let swapped = |x: &Tensor| x.transpose(1, 2);
         Case::new(&[&[b, t, heads, d], &[b, t, 2, d], &[b, t, 2, d]]).check(
-            |t| attention_causal(&swapped(&t[0])?, &swapped(&t[1])?, &swapped(&t[2])?),
-            |t| reference::attention_causal(&swapped(&t[0])?, &swapped(&t[1])?, &swapped(&t[2])?),
+            |t| attention_causal(&swapped(&t[0])?, &swapped(&t[1])?, &swapped(&t[2])?, None),
+            |t| reference::attention_causal(&swapped(&t[0])?, &swapped(&t[1])?, &swapped(&t[2])?, None),
         );
     }
 
@@ -256,6 +265,6 @@ mod tests {
     fn shapes_that_do_not_belong_together_are_an_error() {
         let case = Case::new(&[]);
         let (q, kv) = (case.constant(&[1, 3, 2, 4]), case.constant(&[1, 2, 2, 4]));
-        assert!(attention_causal(&q, &kv, &kv).is_err());
+        assert!(attention_causal(&q, &kv, &kv, None).is_err());
     }
 }

@@ -58,20 +58,36 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
     softmax::softmax(x)
 }
 
-/// Grouped-query attention under any mask, composed of candle's operations: what other devices answer with. `q` is `[B, H, T, D]`, `k` and `v` are `[B, K, S, D]`, `mask` (added to the scores) `[1 or B, 1, T, S]`; the
-/// result is `[B, T, H * D]`.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    reference::attention(q, k, v, mask)
+/// Grouped-query attention under any mask, composed of candle's operations: what other devices answer with. `q` is `[B, H, T, D]`, `k` and
+/// `v` are `[B, K, S, D]`, `mask` (added to the scores) `[1 or B, 1, T, S]`; the result is `[B, T, H * D]`. Scores go through [`softcap`]
+/// before the mask, if a bound is given.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, bound: Option<f64>) -> Result<Tensor> {
+    reference::attention(q, k, v, Some(mask), bound)
 }
 
-/// [`attention`] in which a query sees its own position and the earlier ones; the last query stands at the last key.
-pub fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    attention::attention_causal(q, k, v)
+/// `bound * tanh(x / bound)`.
+pub fn softcap(x: &Tensor, bound: f64) -> Result<Tensor> {
+    reference::softcap(x, bound)
+}
+
+/// [`attention`] in which a query sees its own position and the earlier ones, `window` in all at most; the last query stands at the last key.
+pub fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor, window: Option<usize>) -> Result<Tensor> {
+    attention::attention_causal(q, k, v, window)
+}
+
+/// The mask `[1, 1, T, S]` of [`attention_causal`], to be added to scores: 0, or minus infinity.
+pub fn causal_mask(t: usize, s: usize, window: Option<usize>, like: &Tensor) -> Result<Tensor> {
+    reference::causal_mask(t, s, window, like)
 }
 
 /// `silu(gate) * up`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     swiglu::swiglu(gate, up)
+}
+
+/// `gelu(gate) * up` with the tanh form of GELU, composed of candle's operations.
+pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    reference::geglu(gate, up)
 }
 
 /// Weighted mean cross-entropy. `logits` is `[N, V]`, `targets` `[N]` (u32), `weights` `[N]` (f32); the result is the scalar

@@ -46,12 +46,15 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 
 /// Grouped-query attention. `q` is `[B, H, T, D]`, `k` and `v` are `[B, K, S, D]`, `mask` (added to the scores) `[1 or B, 1, T, S]`; the
 /// result is `[B, T, H * D]`. Keys are not repeated: the query heads of a group are stacked along the positions.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, bound: Option<f64>) -> Result<Tensor> {
     let (b, heads, t, d) = q.dims4()?;
     let (_, kv_heads, s, _) = k.dims4()?;
     let group = heads / kv_heads;
     let q = (q.contiguous()? * (1.0 / (d as f64).sqrt()))?.reshape((b, kv_heads, group * t, d))?;
     let mut scores = q.matmul(&k.transpose(2, 3)?.contiguous()?)?;
+    if let Some(bound) = bound {
+        scores = softcap(&scores, bound)?;
+    }
     if let Some(mask) = mask {
         scores = scores.reshape((b, kv_heads, group, t, s))?.broadcast_add(&mask.unsqueeze(1)?)?.reshape((b, kv_heads, group * t, s))?;
     }
@@ -59,17 +62,33 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> R
     mixed.reshape((b, heads, t, d))?.transpose(1, 2)?.contiguous()?.reshape((b, t, heads * d))
 }
 
-/// Attention to one's own position and earlier ones, when the last query stands at the last key.
-pub fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-    let (t, s) = (q.dim(2)?, k.dim(2)?);
-    let mask: Vec<f32> = (0..t * s).map(|i| if i % s + t > i / s + s { f32::NEG_INFINITY } else { 0.0 }).collect();
-    let mask = Tensor::from_vec(mask, (1, 1, t, s), q.device())?.to_dtype(q.dtype())?;
-    attention(q, k, v, Some(&mask))
+/// Attention to one's own position and earlier ones, `window` in all at most, when the last query stands at the last key.
+pub fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor, window: Option<usize>) -> Result<Tensor> {
+    attention(q, k, v, Some(&causal_mask(q.dim(2)?, k.dim(2)?, window, q)?), None)
+}
+
+/// Zero where a query sees a key, minus infinity elsewhere, `[1, 1, T, S]`, of the type and on the device of `like`.
+pub fn causal_mask(t: usize, s: usize, window: Option<usize>, like: &Tensor) -> Result<Tensor> {
+    let window = window.unwrap_or(usize::MAX);
+    // A query's own key is the `t - 1 - query`-th from the end.
+    let sees = |query: usize, key: usize| (query + s).checked_sub(key + t).is_some_and(|distance| distance < window);
+    let mask: Vec<f32> = (0..t * s).map(|i| if sees(i / s, i % s) { 0.0 } else { f32::NEG_INFINITY }).collect();
+    Tensor::from_vec(mask, (1, 1, t, s), like.device())?.to_dtype(like.dtype())
 }
 
 /// `silu(gate) * up`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.silu()? * up
+}
+
+/// `gelu(gate) * up`, GELU by its tanh form.
+pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gate.gelu()? * up
+}
+
+/// `bound * tanh(x / bound)`.
+pub fn softcap(x: &Tensor, bound: f64) -> Result<Tensor> {
+    (x / bound)?.tanh()? * bound
 }
 
 /// Weighted mean cross-entropy. `logits` is `[N, V]`, `targets` `[N]` (u32), `weights` `[N]` (f32); the result is the scalar
