@@ -223,13 +223,7 @@ fn need(plan: &RunPlan, outlook: &Outlook, assumptions: &Assumptions, effect: f6
 }
 
 /// One batch and one single query of the middle question, with passages taken from the head of the corpus.
-fn try_variant(
-    plan: &RunPlan,
-    model: &Model,
-    variant: VariantKind,
-    passages: usize,
-    seeds: usize,
-) -> Result<VariantOutlook, RunError> {
+fn try_variant(plan: &RunPlan, model: &Model, variant: VariantKind, passages: usize, seeds: usize) -> Result<VariantOutlook, RunError> {
     let mut order: Vec<usize> = (0..plan.dataset.test.len()).collect();
     order.sort_by_key(|&index| (plan.dataset.test[index].question.len(), index));
     let generation = &plan.spec.generation;

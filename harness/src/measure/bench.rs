@@ -101,7 +101,12 @@ impl Weights<'_> {
     }
 
     /// Sum of log-probabilities of each text after the prompt, how many tokens all texts have, and the prompt.
-    pub fn log_likelihoods(self, ask: Ask, texts: &[String], tokens: impl Fn(&str) -> Result<Vec<u32>, ModelError>) -> Result<Likelihoods, ModelError> {
+    pub fn log_likelihoods(
+        self,
+        ask: Ask,
+        texts: &[String],
+        tokens: impl Fn(&str) -> Result<Vec<u32>, ModelError>,
+    ) -> Result<Likelihoods, ModelError> {
         match self {
             Self::Local(model, adapter) => {
                 let continuations = texts.iter().map(|text| tokens(text)).collect::<Result<Vec<_>, _>>()?;

@@ -121,12 +121,7 @@ pub(super) fn first_token_ns(bench: &Bench, turn: Turn, count: usize) -> Result<
     }
 }
 
-fn time(
-    bench: &Bench,
-    turn: Turn,
-    counts: &BTreeMap<(String, String), usize>,
-    meter: &EnergyMeter,
-) -> Result<JournalRow, RunError> {
+fn time(bench: &Bench, turn: Turn, counts: &BTreeMap<(String, String), usize>, meter: &EnergyMeter) -> Result<JournalRow, RunError> {
     let sample = &bench.plan.dataset.test[turn.sample];
     let seed = bench.plan.spec.seeds[0];
     let context = bench.row_context(turn.variant, seed, Phase::Latency, turn.repeat);

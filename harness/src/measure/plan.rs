@@ -562,8 +562,8 @@ fn open_chat(
     };
     let Some(source) = source else { return Ok(None) };
     let today = spec.prompt.chat_date.parse().map_err(|error| problem(format!("{error}")))?;
-    let template = ChatTemplate::new(&source, today)
-        .map_err(|source| PlanError::Model { name: spec.model_name(), source: Box::new(source) })?;
+    let template =
+        ChatTemplate::new(&source, today).map_err(|source| PlanError::Model { name: spec.model_name(), source: Box::new(source) })?;
     hashes.insert("chat".to_owned(), blake3::hash(source.template.as_bytes()).to_hex().to_string());
     Ok(Some(Chat::new(template, &spec.prompt.system)))
 }

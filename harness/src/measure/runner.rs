@@ -11,8 +11,8 @@ use super::energy::EnergyMeter;
 use super::events::{Listener, RunEvent};
 use super::hash::result_hash;
 use super::plan::{PlanError, RunPlan, adapter_name};
-use super::training::{self, Adapters};
 use super::source::Model;
+use super::training::{self, Adapters};
 use super::{accuracy, audit, calibration, counters, latency, noise, offline, predicted, served, server};
 use crate::clock::Stopwatch;
 use crate::diagnostic::{Blame, Hint};
@@ -87,9 +87,9 @@ impl RunError {
     pub fn blame(&self) -> Blame {
         match self {
             Self::Plan(error) => error.blame(),
-            Self::Changed { .. }
-            | Self::NoAdapter { .. }
-            | Self::Store(StoreError::NotEmpty { .. } | StoreError::NotARun { .. }) => Blame::Request,
+            Self::Changed { .. } | Self::NoAdapter { .. } | Self::Store(StoreError::NotEmpty { .. } | StoreError::NotARun { .. }) => {
+                Blame::Request
+            }
             _ => Blame::Runtime,
         }
     }
@@ -186,10 +186,8 @@ pub fn run(request: &RunRequest, listener: &mut Listener) -> Result<Manifest, Ru
 /// What the run's earlier stretches spent: what the manifest says, or the rows, if the run was killed before it was written.
 fn spent_before(manifest: &Manifest, rows: &[JournalRow]) -> Usage {
     let noted = manifest.model.served.as_ref();
-    let noted = noted.map_or_else(Usage::default, |served| Usage {
-        prompt_tokens: served.prompt_tokens,
-        completion_tokens: served.completion_tokens,
-    });
+    let noted = noted
+        .map_or_else(Usage::default, |served| Usage { prompt_tokens: served.prompt_tokens, completion_tokens: served.completion_tokens });
     let own = rows.iter().filter(|row| manifest.spec.variants.iter().any(|variant| variant.name() == row.variant));
     let told = own.fold(Usage::default(), |sum, row| Usage {
         prompt_tokens: sum.prompt_tokens + u64::from(row.prompt_tokens),

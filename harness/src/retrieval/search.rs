@@ -153,7 +153,9 @@ impl Retriever {
     fn candidates(&self, depths: Depths, found: &Found, exact: Option<&[Hit]>, matches: &Matches, tokens: usize) -> Candidates {
         let words = matches.postings as f64 * FLOPS_PER_POSTING;
         let flops = match &self.dense {
-            Some(_) => self.embedder.flops(tokens).map(|embed| words + (embed + distance_flops(found.distances, self.embedder.dimension()))),
+            Some(_) => {
+                self.embedder.flops(tokens).map(|embed| words + (embed + distance_flops(found.distances, self.embedder.dimension())))
+            }
             None => Some(words),
         };
         let dense_recall =

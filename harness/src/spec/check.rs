@@ -85,7 +85,9 @@ fn check_connection(checker: &mut Checker, section: &str, url: &str, model: &str
     });
     checker.require(!model.is_empty(), &key("model"), || "is empty, expected the name under which the server serves the model".into());
     let is_variable = key_env.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    checker.require(is_variable, &key("key_env"), || "is no name of an environment variable; the key itself does not belong into a spec".into());
+    checker.require(is_variable, &key("key_env"), || {
+        "is no name of an environment variable; the key itself does not belong into a spec".into()
+    });
 }
 
 fn check_endpoints(spec: &RunSpec, checker: &mut Checker) {

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use ragft::finetune::load_given;
+use ragft::lm::ComputeDevice;
 use ragft::lm::builtin::{load_builtin, write_builtin};
 use ragft::lm::lora::LoraWeights;
-use ragft::lm::ComputeDevice;
 use serde_json::Value;
 
 use crate::sandbox::{Printed, Sandbox};
@@ -69,7 +69,8 @@ fn manifest(sandbox: &Sandbox, run: &str) -> Value {
 fn answers(sandbox: &Sandbox, run: &str) -> BTreeMap<(String, String), Value> {
     let rows = journal(sandbox, run).into_iter().filter(|row| row["phase"] == "accuracy");
     let key = |row: &Value| (row["variant"].as_str().unwrap().to_owned(), row["sample_id"].as_str().unwrap().to_owned());
-    let fields = ["answer", "finish_reason", "prompt_tokens", "context_tokens", "completion_tokens", "hits", "scores", "context_cut", "error"];
+    let fields =
+        ["answer", "finish_reason", "prompt_tokens", "context_tokens", "completion_tokens", "hits", "scores", "context_cut", "error"];
     rows.map(|row| (key(&row), fields.map(|field| row[field].clone()).into_iter().collect())).collect()
 }
 
@@ -173,7 +174,8 @@ fn with_the_server_gone_it_stops_and_resumes() {
     sandbox.write("spec.toml", &settings(&undisturbed.url));
     run(&sandbox, 0, &["run", "spec.toml", "-o", "out", "--resume", "--quiet"], None);
     assert_eq!(answers(&sandbox, "out"), answers(&sandbox, "whole"));
-    let ids: BTreeSet<String> = journal(&sandbox, "out").iter().map(|row| format!("{} {} {}", row["phase"], row["variant"], row["sample_id"])).collect();
+    let ids: BTreeSet<String> =
+        journal(&sandbox, "out").iter().map(|row| format!("{} {} {}", row["phase"], row["variant"], row["sample_id"])).collect();
     assert_eq!((journal(&sandbox, "out").len(), ids.len()), (44, 44), "every row once");
     assert!(before > 0 && spent("out") > before);
     assert!(sandbox.run(0, &["report", "out"]).out.contains("report.html"), "a report needs no server");
@@ -187,7 +189,11 @@ fn a_spent_budget_stops_the_run_and_a_raised_one_goes_on() {
     let server = Server::start(|_| None);
     sandbox.write("spec.toml", &spec("\"baseline\"", &endpoint(&server.url, "price_input = 1.0\nmax_total_tokens = 300\n")));
     let stopped = run(&sandbox, 4, &["run", "spec.toml", "-o", "out", "--quiet"], None);
-    assert!(stopped.err.contains("the budget is spent") && stopped.err.contains("raise `model.endpoint.max_total_tokens`"), "{}", stopped.err);
+    assert!(
+        stopped.err.contains("the budget is spent") && stopped.err.contains("raise `model.endpoint.max_total_tokens`"),
+        "{}",
+        stopped.err
+    );
     let used = |run: &str| {
         let served = manifest(&sandbox, run)["model"]["served"].clone();
         served["prompt_tokens"].as_u64().unwrap() + served["completion_tokens"].as_u64().unwrap()
@@ -227,10 +233,17 @@ fn vectors_from_a_server_find_what_the_embedder_in_process_finds() {
     assert_eq!(documents("local"), documents("served"));
     let (here, there) = (manifest(&sandbox, "local"), manifest(&sandbox, "served"));
     assert_eq!(here["index"]["embed_tokens"], there["index"]["embed_tokens"], "the server's counts add up");
-    assert!(there["index"].get("embed_flops").is_none() && there["index"]["embedder"]["question_tokens"].as_f64() > Some(1.0), "{}", there["index"]);
+    assert!(
+        there["index"].get("embed_flops").is_none() && there["index"]["embedder"]["question_tokens"].as_f64() > Some(1.0),
+        "{}",
+        there["index"]
+    );
     assert!(journal(&sandbox, "served").iter().all(|row| row.get("flops").is_none()));
     let cost = fs::read_to_string(sandbox.path("served/tables/cost.csv")).unwrap();
-    assert!(cost.contains("rag,setup,index_embedding_money") && cost.contains("rag,query,token_money") && !cost.contains("total_flops"), "{cost}");
+    assert!(
+        cost.contains("rag,setup,index_embedding_money") && cost.contains("rag,query,token_money") && !cost.contains("total_flops"),
+        "{cost}"
+    );
     drop(server);
     let gone = run(&sandbox, 4, &["run", "served.toml", "-o", "gone", "--quiet", "--set", "retrieval.endpoint.retries=0"], Some(KEY));
     assert!(gone.err.contains("gives no answer after 1 attempts"), "{}", gone.err);
@@ -251,7 +264,8 @@ fn conversations_have_a_system_turn_and_choices_need_completions() {
     assert!(bodies.iter().any(|body| body["stream"] == true) && bodies.iter().any(|body| body.get("stream").is_none()));
     sandbox.write("plain.toml", &spec("\"baseline\"", ""));
     run(&sandbox, 0, &["run", "plain.toml", "-o", "plain", "--quiet"], None);
-    let texts = |run: &str| answers(&sandbox, run).into_iter().map(|(question, row)| (question, row[0].clone())).collect::<BTreeMap<_, _>>();
+    let texts =
+        |run: &str| answers(&sandbox, run).into_iter().map(|(question, row)| (question, row[0].clone())).collect::<BTreeMap<_, _>>();
     assert_eq!(texts("chat"), texts("plain"));
     let report = fs::read_to_string(sandbox.path("chat/report.md")).unwrap();
     assert!(report.contains("at 3 characters per token"), "estimates are told");
@@ -261,7 +275,9 @@ fn conversations_have_a_system_turn_and_choices_need_completions() {
         "{\"question\":\"What is wet?\",\"choices\":[\"Belm\",\"a river\",\"seven\"],\"answer\":1}\n{\"question\":\"What is a number?\",\"choices\":[\"Belm\",\"seven\"],\"answer\":1}\n",
     );
     let of = |endpoint: &str| {
-        format!("variants = [\"baseline\"]\n[dataset]\npath = \"mc.jsonl\"\ntest_fraction = 1.0\n[measure]\nlatency_samples = 0\nnoise_samples = 0\naudit_samples = 0\n{endpoint}")
+        format!(
+            "variants = [\"baseline\"]\n[dataset]\npath = \"mc.jsonl\"\ntest_fraction = 1.0\n[measure]\nlatency_samples = 0\nnoise_samples = 0\naudit_samples = 0\n{endpoint}"
+        )
     };
     sandbox.write("mc-chat.toml", &of(&chat));
     let refused = run(&sandbox, 2, &["run", "mc-chat.toml", "-o", "mc", "--quiet"], None);
@@ -290,9 +306,15 @@ fn what_a_served_model_cannot_be_is_refused_with_its_mend() {
         &spec("\"finetuned\", \"hybrid_raft\"", &endpoint(url, "")),
         &["`variants` names `finetuned`", "with `model.endpoint.adapter`", "names `hybrid_raft`", "with `model.endpoint.hybrid_adapter`"],
     );
-    refused(&spec("\"baseline\"", &endpoint(url, "max_total_cost = 1.0\n")), &["`model.endpoint.max_total_cost`", "nothing would ever be charged"]);
+    refused(
+        &spec("\"baseline\"", &endpoint(url, "max_total_cost = 1.0\n")),
+        &["`model.endpoint.max_total_cost`", "nothing would ever be charged"],
+    );
     refused(&spec("\"baseline\"", &endpoint(url, "extra = \"[]\"\n")), &["`model.endpoint.extra` is no JSON object"]);
-    refused(&spec("\"baseline\"", &endpoint(url, "").replace("max_context = 1024", "max_context = 0")), &["expected the served model's window"]);
+    refused(
+        &spec("\"baseline\"", &endpoint(url, "").replace("max_context = 1024", "max_context = 0")),
+        &["expected the served model's window"],
+    );
     let printed = refused(&spec("\"baseline\"", &endpoint("https://me:s3cret@host/v1", "")), &["`model.endpoint.url` is no plain address"]);
     assert!(!printed.err.contains("s3cret"));
     let printed = refused(&spec("\"baseline\"", &endpoint(url, "key_env = \"sk-abc-123\"\n")), &["no name of an environment variable"]);

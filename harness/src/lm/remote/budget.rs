@@ -58,12 +58,7 @@ pub struct Limits {
 
 impl From<&EndpointSpec> for Limits {
     fn from(spec: &EndpointSpec) -> Self {
-        Self {
-            tokens: spec.max_total_tokens,
-            money: spec.max_total_cost,
-            price_input: spec.price_input,
-            price_output: spec.price_output,
-        }
+        Self { tokens: spec.max_total_tokens, money: spec.max_total_cost, price_input: spec.price_input, price_output: spec.price_output }
     }
 }
 

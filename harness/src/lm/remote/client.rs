@@ -148,7 +148,9 @@ impl Client {
                     models.take(20).map(|name| format!("`{}`", self.told(name))).collect();
                 Ok(())
             }
-            Err(error @ (RemoteError::Gone { .. } | RemoteError::Wait { .. } | RemoteError::Denied { status: 401 | 403, .. })) => Err(error),
+            Err(error @ (RemoteError::Gone { .. } | RemoteError::Wait { .. } | RemoteError::Denied { status: 401 | 403, .. })) => {
+                Err(error)
+            }
             Err(_) => Ok(()),
         }
     }

@@ -64,7 +64,10 @@ mod tests {
 
     #[test]
     fn data_is_read_line_by_line_and_all_else_is_passed_over() {
-        assert_eq!(read("data: {\"a\":1}\n\n: ping\n\nevent: x\r\ndata:b\r\ndata: c\r\n\r\n"), (vec!["{\"a\":1}".into(), "b\nc".into()], true));
+        assert_eq!(
+            read("data: {\"a\":1}\n\n: ping\n\nevent: x\r\ndata:b\r\ndata: c\r\n\r\n"),
+            (vec!["{\"a\":1}".into(), "b\nc".into()], true)
+        );
         assert_eq!(read(""), (vec![], true));
         assert_eq!(read("\n\n"), (vec![], true));
     }

@@ -106,9 +106,13 @@ impl Hint for RemoteError {
             Self::Denied { status: 401 | 403, .. } => {
                 Some(format!("the environment variable that `key_env` names holds the key that the server wants; {RESUME}"))
             }
-            Self::Denied { listed, .. } if !listed.is_empty() => Some(format!("the server lists the models {}; {RESUME}", listed.join(", "))),
+            Self::Denied { listed, .. } if !listed.is_empty() => {
+                Some(format!("the server lists the models {}; {RESUME}", listed.join(", ")))
+            }
             Self::Denied { .. } => Some(format!("`url` ends with the version, for example `http://HOST:PORT/v1`; {RESUME}")),
-            Self::Malformed { .. } => Some("the server must speak OpenAI's interface; `url` ends with the version, for example `/v1`".into()),
+            Self::Malformed { .. } => {
+                Some("the server must speak OpenAI's interface; `url` ends with the version, for example `/v1`".into())
+            }
             Self::Budget { key, .. } => Some(format!("raise `{key}`; {RESUME}")),
             Self::Refused { .. } | Self::Skipped => None,
         }

@@ -84,12 +84,8 @@ impl ServedModel {
     /// # Errors
     /// [`RemoteError::NoKey`]
     pub fn open(spec: &EndpointSpec, system: &str, tokenizer: Option<Tokenizer>, context_length: usize) -> Result<Self, RemoteError> {
-        let connection = Connection {
-            url: &spec.url,
-            key_env: &spec.key_env,
-            timeout: Duration::from_secs_f64(spec.timeout_s),
-            retries: spec.retries,
-        };
+        let connection =
+            Connection { url: &spec.url, key_env: &spec.key_env, timeout: Duration::from_secs_f64(spec.timeout_s), retries: spec.retries };
         Ok(Self {
             client: Client::open(&connection)?,
             spec: spec.clone(),
@@ -182,10 +178,11 @@ impl ServedModel {
             Reply { decode: watch.elapsed(), ..reply }
         };
         let generation = self.generation(question, &config.stop, &reply);
-        aside.settle(reply.usage.unwrap_or(Usage {
-            prompt_tokens: generation.prompt_tokens as u64,
-            completion_tokens: generation.output_tokens as u64,
-        }));
+        aside.settle(
+            reply
+                .usage
+                .unwrap_or(Usage { prompt_tokens: generation.prompt_tokens as u64, completion_tokens: generation.output_tokens as u64 }),
+        );
         Ok(generation)
     }
 
@@ -336,14 +333,14 @@ impl ServedModel {
             ]);
             body.extend(self.extra.clone());
             let answer = self.client.post("completions", &Value::Object(body), prompt.stream, stop)?;
-            let tokens: Option<Vec<&str>> = answer["choices"][0]["logprobs"]["tokens"]
-                .as_array()
-                .and_then(|tokens| tokens.iter().map(Value::as_str).collect());
-            let values: Option<Vec<Option<f64>>> = answer["choices"][0]["logprobs"]["token_logprobs"]
-                .as_array()
-                .map(|values| values.iter().map(Value::as_f64).collect());
+            let tokens: Option<Vec<&str>> =
+                answer["choices"][0]["logprobs"]["tokens"].as_array().and_then(|tokens| tokens.iter().map(Value::as_str).collect());
+            let values: Option<Vec<Option<f64>>> =
+                answer["choices"][0]["logprobs"]["token_logprobs"].as_array().map(|values| values.iter().map(Value::as_f64).collect());
             let (Some(tokens), Some(values)) = (tokens, values) else {
-                return Err(self.malformed("has no log-probabilities of the prompt (`echo` with `logprobs`): it cannot score multiple choice"));
+                return Err(
+                    self.malformed("has no log-probabilities of the prompt (`echo` with `logprobs`): it cannot score multiple choice")
+                );
             };
             let usage = usage_of(&answer);
             let generated = usage.and_then(|usage| tokens.len().checked_sub(usage.prompt_tokens as usize));
@@ -449,7 +446,10 @@ mod tests {
         let body = plain.body("tuned", QUESTION, &GenerationConfig { temperature: 0.5, top_p: 0.9, stop: vec![], ..config() }, false);
         assert_eq!((&body["prompt"], &body["model"], &body["top_p"]), (&json!("Where?"), &json!("tuned"), &json!(0.9)));
         assert!(body["max_completion_tokens"] == 8 && body.get("stop").is_none() && body.get("messages").is_none());
-        assert_ne!(body["seed"], plain.body("m", Question { stream: "q2", ..QUESTION }, &GenerationConfig { temperature: 0.5, ..config() }, false)["seed"]);
+        assert_ne!(
+            body["seed"],
+            plain.body("m", Question { stream: "q2", ..QUESTION }, &GenerationConfig { temperature: 0.5, ..config() }, false)["seed"]
+        );
     }
 
     #[test]

@@ -395,7 +395,8 @@ fn noise(tables: &Tables) -> Option<Section> {
 /// What is known of a model behind an endpoint, and what was asked of it.
 fn served(model: &ModelRecord, served: &ServedRecord, currency: &str) -> String {
     let fingerprints = if served.fingerprints.is_empty() { "none".to_owned() } else { served.fingerprints.join(", ") };
-    let uncounted = if served.uncounted > 0 { format!(" ({} answers without the server's count)", served.uncounted) } else { String::new() };
+    let uncounted =
+        if served.uncounted > 0 { format!(" ({} answers without the server's count)", served.uncounted) } else { String::new() };
     format!(
         "{} behind {} ({} interface, fingerprint {fingerprints}), window of {} tokens; {} requests, {} of them again; {} tokens read and {} written{uncounted}, {:.4} {currency} at the spec's prices",
         model.path,

@@ -26,12 +26,8 @@ impl ServedEmbedder {
     /// # Errors
     /// [`RetrievalError::Remote`]
     pub fn open(spec: &EmbeddingEndpointSpec) -> Result<Self, RetrievalError> {
-        let connection = Connection {
-            url: &spec.url,
-            key_env: &spec.key_env,
-            timeout: Duration::from_secs_f64(spec.timeout_s),
-            retries: spec.retries,
-        };
+        let connection =
+            Connection { url: &spec.url, key_env: &spec.key_env, timeout: Duration::from_secs_f64(spec.timeout_s), retries: spec.retries };
         let client = Client::open(&connection)?;
         let hash = blake3::hash(format!("served {} {}", spec.model, spec.dimensions).as_bytes()).to_hex().to_string();
         let mut embedder = Self { client, spec: spec.clone(), dimension: 0, hash, tokens: AtomicU64::new(0) };
@@ -54,9 +50,12 @@ impl ServedEmbedder {
         for (place, entry) in data.iter().enumerate() {
             // In order, whatever order they come in.
             let index = entry["index"].as_u64().map_or(place, |index| index as usize);
-            let values: Option<Vec<f32>> =
-                entry["embedding"].as_array().and_then(|values| values.iter().map(|value| value.as_f64().map(|value| value as f32)).collect());
-            let mut vector = values.filter(|values| !values.is_empty()).ok_or_else(|| self.malformed("has an `embedding` that is no list of numbers"))?;
+            let values: Option<Vec<f32>> = entry["embedding"]
+                .as_array()
+                .and_then(|values| values.iter().map(|value| value.as_f64().map(|value| value as f32)).collect());
+            let mut vector = values
+                .filter(|values| !values.is_empty())
+                .ok_or_else(|| self.malformed("has an `embedding` that is no list of numbers"))?;
             if self.dimension > 0 && vector.len() != self.dimension {
                 return Err(self.malformed(format!("has a vector of {} components after one of {}", vector.len(), self.dimension)));
             }
