@@ -1,8 +1,8 @@
 //! The language model: one decoder for the Llama family, its weights, tokenizer, KV cache and generation.
 //!
-//! A variant sees [`LanguageModel`] (prompt tokens in, [`Generation`] out) and nothing of tensors. The trainer sees [`decoder::Decoder`],
-//! whose forward pass is differentiable. Base weights are loaded once; a [`lora::LoraWeights`] is passed beside them, never written into
-//! them.
+//! A variant sees [`LanguageModel`] (prompt tokens in, [`Generation`] out) or a [`remote::ServedModel`] (text in), and nothing of tensors. The
+//! trainer sees [`decoder::Decoder`], whose forward pass is differentiable. Base weights are loaded once; a [`lora::LoraWeights`] is passed
+//! beside them, never written into them.
 
 pub mod builtin;
 pub mod cache;

@@ -215,7 +215,10 @@ fn answer_batch(
     let mut found: BTreeMap<usize, Result<Found, Failed>> = BTreeMap::new();
     let watch = Stopwatch::start();
     let mut is_stopped = false;
-    for &index in choosing.iter().take_while(|_| !is_stopped) {
+    for &index in &choosing {
+        if is_stopped {
+            break;
+        }
         let query = queries[index].as_ref().expect("only sound queries are answered");
         let chosen = bench.choose(context.variant, context.seed, index, query).map_err(Failed::from);
         is_stopped = chosen.as_ref().is_err_and(|failed| failed.stops.is_some());
@@ -280,7 +283,7 @@ fn generate(
         let watch = Stopwatch::start();
         let generations = weights.each(&asks, &config);
         answers.model_seconds += watch.elapsed().as_secs_f64();
-        return generations.into_iter().map(|result| Ok(result?)).collect();
+        return generations.into_iter().map(|result| result.map_err(Failed::from)).collect();
     }
     let keys: Vec<AnswerKey> = asks.iter().map(|&ask| AnswerCache::key(bench, context, ask)).collect();
     let mut open: BTreeMap<&AnswerKey, Ask> = BTreeMap::new();

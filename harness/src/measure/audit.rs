@@ -43,8 +43,8 @@ fn audit(bench: &Bench, variant: VariantKind, cases: &[Answered], nearest: &Near
     let seed = bench.plan.spec.seeds[0];
     let (owners, prompts) = without_one(bench, cases)?;
     let samples = &bench.plan.dataset.test;
-    let ask = |(&(case, _), prompt)| Ask { prompt, stream: &samples[cases[case].sample].id };
-    let asks: Vec<Ask> = owners.iter().zip(&prompts).map(ask).collect();
+    let owned = owners.iter().zip(&prompts);
+    let asks: Vec<Ask> = owned.map(|((case, _), prompt)| Ask { prompt, stream: &samples[cases[*case].sample].id }).collect();
     let answers = answers(bench, variant, &asks)?;
     let mut influential: Vec<Vec<usize>> = vec![Vec::new(); cases.len()];
     for ((case, passage), answer) in owners.into_iter().zip(answers) {

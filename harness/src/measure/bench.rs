@@ -79,14 +79,11 @@ impl Weights<'_> {
         match self {
             Self::Served(model, name) => {
                 let questions: Vec<Question> = asks.iter().map(|ask| ask.question()).collect();
-                model.answer(name, &questions, config).into_iter().map(|result| Ok(result?)).collect()
+                model.answer(name, &questions, config).into_iter().map(|result| result.map_err(ModelError::from)).collect()
             }
             Self::Local(..) => match self.generate(asks, config) {
                 Ok(generations) => generations.into_iter().map(Ok).collect(),
-                Err(_) => {
-                    let alone = |ask| Ok(self.generate(std::slice::from_ref(ask), config)?.remove(0));
-                    asks.iter().map(alone).collect()
-                }
+                Err(_) => asks.iter().map(|ask| Ok(self.generate(std::slice::from_ref(ask), config)?.remove(0))).collect(),
             },
         }
     }

@@ -71,8 +71,8 @@ fn measure(bench: &Bench, rows: &[JournalRow], changes: &[Change], listener: &mu
 
 fn compare(bench: &Bench, variant: VariantKind, change: Change, known: &[Answered]) -> Result<NoiseRecord, RunError> {
     let plan = bench.plan;
-    let ask = |known: &'_ Answered| -> Ask<'_> { Ask { prompt: &known.query.prompt, stream: &plan.dataset.test[known.sample].id } };
-    let asks: Vec<Ask> = known.iter().map(ask).collect();
+    let samples = &plan.dataset.test;
+    let asks: Vec<Ask> = known.iter().map(|known| Ask { prompt: &known.query.prompt, stream: &samples[known.sample].id }).collect();
     let config = bench.generation_config();
     let weights = bench.weights(variant, plan.spec.seeds[0]);
     let answers = match (change, weights) {

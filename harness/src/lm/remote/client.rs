@@ -175,7 +175,7 @@ impl Client {
         let text = body.to_string();
         self.attempts(label, stop, || {
             let request = self.agent.post(format!("{}/{path}", self.url)).header("Content-Type", "application/json");
-            let response = self.authorized(request).send(&text);
+            let response = self.authorized(request).send(text.as_bytes());
             self.checked(response).and_then(|mut response| read(&mut response))
         })
     }

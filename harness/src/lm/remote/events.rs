@@ -20,7 +20,7 @@ impl<R: Read> Events<R> {
     ///
     /// # Errors
     /// Of the connection, and for an event that the end cuts off.
-    pub fn next(&mut self) -> std::io::Result<Option<String>> {
+    pub fn data(&mut self) -> std::io::Result<Option<String>> {
         let mut data: Option<String> = None;
         loop {
             let mut line = Vec::new();
@@ -54,7 +54,7 @@ mod tests {
         let mut events = Events::new(text.as_bytes());
         let mut found = Vec::new();
         loop {
-            match events.next() {
+            match events.data() {
                 Ok(Some(data)) => found.push(data),
                 Ok(None) => return (found, true),
                 Err(_) => return (found, false),

@@ -254,7 +254,7 @@ impl ServedModel {
         let mut reply =
             Reply { text: String::new(), is_cut: false, usage: None, fingerprint: None, prefill: Duration::ZERO, decode: Duration::ZERO };
         let (mut first, mut is_whole) = (None, false);
-        while let Some(data) = events.next().map_err(|error| Fault::Again(format!("the stream is cut off: {error}"), None))? {
+        while let Some(data) = events.data().map_err(|error| Fault::Again(format!("the stream is cut off: {error}"), None))? {
             if data.trim() == "[DONE]" {
                 is_whole = true;
                 break;
