@@ -117,7 +117,7 @@ fn row_bytes(plan: &RunPlan) -> f64 {
         prompt_tokens: 1000,
         hits: (1..=top_k).map(hit).collect(),
         scores: scores.iter().map(|name| ((*name).to_owned(), 0.123_456_789)).collect(),
-        flops: 123_456_789.0,
+        flops: Some(123_456_789.0),
         ..context.blank(sample)
     };
     let retrieving = plan.spec.variants.iter().filter(|variant| variant.context() != ContextSource::None).count();

@@ -305,7 +305,7 @@ impl RunPlan {
         } else {
             RetrievalEmbedder::load(&self.embedder_path(), &retrieval.embedding)?
         };
-        let load = |path: &Path| {
+        let load = |path: &Path| -> Result<(CrossEncoder, f64), RetrievalError> {
             let watch = Stopwatch::start();
             let reranker = CrossEncoder::load(&self.base_dir.join(path))?;
             Ok((reranker, watch.elapsed().as_secs_f64()))

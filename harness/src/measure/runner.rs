@@ -161,6 +161,9 @@ pub fn run(request: &RunRequest, listener: &mut Listener) -> Result<Manifest, Ru
     let folder = open_folder(request)?;
     let (mut journal, mut rows) = Journal::<JournalRow>::open(&folder.journal())?;
     let mut manifest = if folder.manifest().is_file() { folder.read_manifest()? } else { new_manifest(request) };
+    // A server may have moved since the run began; where it is now is where the run can be verified.
+    manifest.spec.model.endpoint = plan.spec.model.endpoint.clone();
+    manifest.spec.retrieval.endpoint = plan.spec.retrieval.endpoint.clone();
     folder.write_manifest(&manifest)?;
     write_jsonl(&folder.samples(), &plan.dataset.test)?;
 

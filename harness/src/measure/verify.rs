@@ -245,6 +245,9 @@ fn check_adapters(plan: &RunPlan, folder: &RunFolder) -> Result<(), RunError> {
 fn notes(manifest: &Manifest) -> Vec<String> {
     let here = super::counters::machine(&manifest.machine.device);
     let mut notes = Vec::new();
+    if manifest.model.served.is_some() {
+        notes.push("a server answered: it may answer otherwise now without anything being wrong".to_owned());
+    }
     if here.features != manifest.machine.features {
         notes.push(format!(
             "this processor has {}, the run's had {}: floats may differ in their last digits",

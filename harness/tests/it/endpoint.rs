@@ -218,7 +218,7 @@ fn vectors_from_a_server_find_what_the_embedder_in_process_finds() {
     });
     sandbox.write("local.toml", &spec("\"rag\"", ""));
     let embedder = format!(
-        "[retrieval.endpoint]\nurl = \"{}/\"\nmodel = \"vectors\"\nkey_env = \"{KEY_VARIABLE}\"\nbatch = 100\nprice_input = 1.0\n",
+        "[retrieval.endpoint]\nurl = \"{}/\"\nmodel = \"vectors\"\nkey_env = \"{KEY_VARIABLE}\"\nbatch = 20\nprice_input = 1.0\n",
         server.url
     );
     sandbox.write("served.toml", &spec("\"rag\"", &embedder));
@@ -323,4 +323,55 @@ fn what_a_served_model_cannot_be_is_refused_with_its_mend() {
     sandbox.write("spec.toml", &spec("\"baseline\"", &endpoint(&server.url, "").replace("\"reference\"", "\"referenc\"")));
     let unknown = run(&sandbox, 4, &["run", "spec.toml", "-o", "unknown", "--quiet"], None);
     assert!(unknown.err.contains("status 404: no such model") && unknown.err.contains("`reference`"), "{}", unknown.err);
+}
+
+/// A server that is ended with the test.
+struct Process(std::process::Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Opt-in: `RAGFT_LLAMA_PYTHON` names a Python with `llama-cpp-python[server]` and `gguf`.
+#[test]
+fn a_llama_cpp_server_gives_the_greedy_answers_of_the_model_in_process() {
+    let Some(python) = std::env::var_os("RAGFT_LLAMA_PYTHON") else {
+        eprintln!("skipped: RAGFT_LLAMA_PYTHON does not name a Python with llama-cpp-python[server]");
+        return;
+    };
+    let imports = std::process::Command::new(&python).args(["-c", "import gguf, llama_cpp.server.app"]).output().unwrap();
+    if !imports.status.success() {
+        eprintln!("skipped: the Python of RAGFT_LLAMA_PYTHON has no llama_cpp.server or no gguf");
+        return;
+    }
+    let sandbox = sandbox();
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/serve_llama.py");
+    let mut command = std::process::Command::new(&python);
+    command.arg(script).arg(sandbox.path("tokenizer")).arg(sandbox.path("model.gguf")).arg(port.to_string());
+    let log = fs::File::create(sandbox.path("server.log")).unwrap();
+    let mut server = Process(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+    let up = (0..300).any(|_| {
+        std::thread::sleep(Duration::from_millis(200));
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() || server.0.try_wait().unwrap().is_some()
+    });
+    assert!(up && server.0.try_wait().unwrap().is_none(), "{}", fs::read_to_string(sandbox.path("server.log")).unwrap());
+    let text = |more: &str| spec("\"baseline\", \"rag\"", more).replace("limit = 20", "limit = 200");
+    sandbox.write("local.toml", &text(""));
+    sandbox.write("served.toml", &text(&endpoint(&format!("http://127.0.0.1:{port}/v1"), "concurrency = 1\n")));
+    run(&sandbox, 0, &["run", "local.toml", "-o", "local", "--quiet"], None);
+    run(&sandbox, 0, &["run", "served.toml", "-o", "served", "--quiet"], None);
+    let (here, there) = (answers(&sandbox, "local"), answers(&sandbox, "served"));
+    assert_eq!(here.len(), 400);
+    let apart: Vec<_> = here.iter().filter(|(question, row)| row[0] != there[*question][0]).collect();
+    for (question, row) in &apart {
+        eprintln!("{question:?}: in process {}, served {}", row[0], there[*question][0]);
+    }
+    eprintln!("{} of {} answers are the same", here.len() - apart.len(), here.len());
+    assert!(apart.len() * 100 <= here.len(), "{} of {} answers differ", apart.len(), here.len());
+    let tokens = here.iter().filter(|(question, row)| row[2] != there[*question][2]).count();
+    assert_eq!(tokens, 0, "the server read as many tokens of every prompt");
 }
