@@ -153,6 +153,7 @@ pub(crate) fn manifest() -> Manifest {
             lexical: None,
             reranker: None,
             store: None,
+            embedder: None,
         }),
         noise: Vec::new(),
         calibration: Some(calibration((5, 5), (5, 5))),
