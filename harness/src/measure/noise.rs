@@ -75,16 +75,13 @@ fn compare(bench: &Bench, variant: VariantKind, change: Change, known: &[Answere
     let asks: Vec<Ask> = known.iter().map(|known| Ask { prompt: &known.query.prompt, stream: &samples[known.sample].id }).collect();
     let config = bench.generation_config();
     let weights = bench.weights(variant, plan.spec.seeds[0]);
-    let answers = match (change, weights) {
-        (Change::Weights(dtype), Weights::Local(model, adapter)) => {
-            let model = model.clone().with_form(dtype.weight_form());
-            Weights::Local(&model, adapter).generate(&asks, &config)?
-        }
-        _ => {
-            let config = GenerationConfig { batch_size: 1, ..config };
-            let each = asks.iter().map(|ask| weights.generate(std::slice::from_ref(ask), &config));
-            each.collect::<Result<Vec<_>, _>>()?.concat()
-        }
+    let answers = if let (Change::Weights(dtype), Weights::Local(model, adapter)) = (change, weights) {
+        let model = model.clone().with_form(dtype.weight_form());
+        Weights::Local(&model, adapter).generate(&asks, &config)?
+    } else {
+        let config = GenerationConfig { batch_size: 1, ..config };
+        let each = asks.iter().map(|ask| weights.generate(std::slice::from_ref(ask), &config));
+        each.collect::<Result<Vec<_>, _>>()?.concat()
     };
     let right = |sample: usize, answer: &str| {
         let scores = score::score_answer(answer, &plan.dataset.test[sample], &plan.spec.prompt.abstention);
