@@ -130,7 +130,7 @@ impl State {
             let (name, value) = line.trim().split_once(':').unwrap_or_default();
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => length = value.trim().parse().unwrap(),
-                "authorization" => authorization = value.trim().to_owned(),
+                "authorization" => value.trim().clone_into(&mut authorization),
                 _ => {}
             }
         }
