@@ -77,7 +77,7 @@ impl From<SpecError> for Failure {
 
 impl From<PlanError> for Failure {
     fn from(error: PlanError) -> Self {
-        Self::request(&error)
+        Self::new(&error, error.blame())
     }
 }
 

@@ -69,9 +69,10 @@ fn planned(source: &SpecArgs, base: Option<&Path>) -> Result<(RunSpec, PathBuf),
 fn merge(model: &Path, adapter: &Path, output: &Path, dtype: &str, global: &Global) -> Result<(), Failure> {
     RunFolder::check_vacant(output)?;
     let source = ModelSource::open(model, Path::new(""), Path::new("")).map_err(|error| Failure::request(&error))?;
-    let context_length = source.config().max_position_embeddings;
+    let context_length = source.config().map_or(0, |config| config.max_position_embeddings);
     let loaded = source.load(context_length, &ComputeDevice::cpu()).map_err(|error| Failure::runtime(&error))?;
-    let merged = finetune::merge_folder(&loaded, adapter, output, dtype).map_err(|error| Failure::request(&error))?;
+    let Some(loaded) = loaded.local() else { unreachable!("a path is no server") };
+    let merged = finetune::merge_folder(loaded, adapter, output, dtype).map_err(|error| Failure::request(&error))?;
     if global.json {
         print(&format!("{:#}\n", serde_json::to_value(&merged).expect("plain data")));
         return Ok(());

@@ -44,7 +44,7 @@ pub fn run(args: &ModelArgs, global: &Global) -> Result<(), Failure> {
 /// What can be said of a model without loading it.
 fn inspect(path: &Path) -> Result<serde_json::Value, ModelError> {
     let source = ModelSource::open(path, Path::new(""), Path::new(""))?;
-    let (config, tokenizer) = (source.config(), source.tokenizer());
+    let (Some(config), Some(tokenizer)) = (source.config(), source.tokenizer()) else { unreachable!("a path is no server") };
     Ok(serde_json::json!({
         "path": path,
         "revision": source.revision(),

@@ -10,11 +10,11 @@ use super::failure::Failure;
 use super::run::listen_to_interrupts;
 use super::{print, scale, spec};
 use crate::clock::Stopwatch;
-use crate::lm::local::LocalModel;
-use crate::lm::{GenerationConfig, LanguageModel as _, Prompt};
+use crate::lm::GenerationConfig;
 use crate::measure::plan::RunPlan;
 use crate::measure::runner::RunError;
 use crate::measure::scale::{Part, Size};
+use crate::measure::source::Model;
 use crate::spec::{ContextSource, VariantKind};
 use crate::stats::Assumptions;
 use crate::table::declared_differences;
@@ -103,7 +103,8 @@ struct VariantOutlook {
     prompt_tokens: usize,
     batch_seconds: f64,
     single_seconds: f64,
-    flops_per_query: f64,
+    /// Null where a server computes.
+    flops_per_query: Option<f64>,
 }
 
 /// Checks the spec as `run` would, tries one batch per variant, and prints the outlook.
@@ -128,7 +129,7 @@ fn outlook(plan: &RunPlan, args: &PlanArgs) -> Result<Outlook, RunError> {
     let batches = plan.dataset.test.len().div_ceil(plan.spec.generation.batch_size) as f64;
     let measure = &plan.spec.measure;
     let timed = (measure.latency_samples.min(plan.dataset.test.len()) as f64) * f64::from(measure.latency_repeats);
-    let trained = plan.spec.adapters().into_iter().filter(|&kind| plan.spec.given(kind).is_none()).count();
+    let trained = plan.spec.trained().count();
     let trainings = trained * plan.spec.seeds.len();
     let assumptions = assumptions(plan, args);
     let declared = declared_differences(&plan.spec.compared());
@@ -136,7 +137,7 @@ fn outlook(plan: &RunPlan, args: &PlanArgs) -> Result<Outlook, RunError> {
     let points = |assumptions: &Assumptions| assumptions.detectable(plan.dataset.test.len()).map(|effect| 100.0 * effect);
     let mut outlook = Outlook {
         run_id: plan.run_id.clone(),
-        device: plan.device.label().to_owned(),
+        device: plan.device_label().to_owned(),
         documents: plan.dataset.documents.len(),
         train: plan.dataset.train.len(),
         validation: plan.dataset.validation.len(),
@@ -222,13 +223,7 @@ fn need(plan: &RunPlan, outlook: &Outlook, assumptions: &Assumptions, effect: f6
 }
 
 /// One batch and one single query of the middle question, with passages taken from the head of the corpus.
-fn try_variant(
-    plan: &RunPlan,
-    model: &LocalModel,
-    variant: VariantKind,
-    passages: usize,
-    seeds: usize,
-) -> Result<VariantOutlook, RunError> {
+fn try_variant(plan: &RunPlan, model: &Model, variant: VariantKind, passages: usize, seeds: usize) -> Result<VariantOutlook, RunError> {
     let mut order: Vec<usize> = (0..plan.dataset.test.len()).collect();
     order.sort_by_key(|&index| (plan.dataset.test[index].question.len(), index));
     let generation = &plan.spec.generation;
@@ -247,8 +242,7 @@ fn try_variant(
         let places = given.len().max(1);
         given.rotate_left(turn % places);
         let sample = &plan.dataset.test[index];
-        let tokens = plan.template.fit(&sample.question, &given, plan.room(), encode)?.tokens;
-        prompts.push(Prompt { tokens, stream: sample.id.clone() });
+        prompts.push((plan.template.fit(&sample.question, &given, plan.room(), encode)?, sample.id.as_str()));
     }
     prompts.swap(0, batch / 2);
     let config = GenerationConfig {
@@ -262,11 +256,11 @@ fn try_variant(
     };
     let time = |count: usize| -> Result<f64, RunError> {
         let watch = Stopwatch::start();
-        model.generate(&prompts[..count], None, &config)?;
+        model.answer(&prompts[..count], &config)?;
         Ok(watch.elapsed().as_secs_f64())
     };
     time(1)?;
-    let prompt_tokens = prompts[0].tokens.len();
+    let prompt_tokens = prompts[0].0.length;
     Ok(VariantOutlook {
         variant: variant.name(),
         seeds,
@@ -275,7 +269,7 @@ fn try_variant(
         prompt_tokens,
         batch_seconds: time(batch)?,
         single_seconds: time(1)?,
-        flops_per_query: model.forward_flops(0, prompt_tokens),
+        flops_per_query: model.local().map(|model| model.forward_flops(0, prompt_tokens)),
     })
 }
 
@@ -309,12 +303,12 @@ fn text(outlook: &Outlook) -> String {
     for variant in &outlook.variants {
         let _ = writeln!(
             text,
-            "  {:<12} {} questions x {} seeds, about {} prompt tokens, {:.2} GFLOP to read one",
+            "  {:<12} {} questions x {} seeds, about {} prompt tokens{}",
             variant.variant,
             variant.questions,
             variant.seeds,
             variant.prompt_tokens,
-            variant.flops_per_query / 1e9
+            variant.flops_per_query.map_or_else(String::new, |flops| format!(", {:.2} GFLOP to read one", flops / 1e9))
         );
     }
     let _ = writeln!(

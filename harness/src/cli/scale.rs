@@ -39,7 +39,7 @@ pub fn of(plan: &RunPlan, times: &Times, documents: Option<f64>, questions: Opti
         training_seconds: times.training,
         answers: plan.spec.variants.iter().map(|&variant| plan.seeds(variant).len()).sum::<usize>() as f64,
         row_bytes: row_bytes(plan),
-        memory_bytes: counters::machine(plan.device.label()).memory_bytes as f64,
+        memory_bytes: counters::machine(plan.device_label()).memory_bytes as f64,
         ..index(plan)?
     };
     let mut parts = parts(&seen, size);
@@ -72,7 +72,7 @@ fn index(plan: &RunPlan) -> Result<Seen, RunError> {
     let failed = |error: RetrievalError| RunError::Retrieval(Box::new(error));
     let documents: &[Document] = &plan.dataset.documents[..plan.dataset.documents.len().min(DOCUMENTS)];
     let models = plan.load_search_models().map_err(failed)?;
-    let count = |text: &str| plan.tokenizer().count(text).unwrap_or(usize::MAX);
+    let count = |text: &str| plan.count(text);
     let (retriever, figures) = Retriever::build(documents, &plan.spec.retrieval, models, &count).map_err(failed)?;
     let questions: Vec<&str> = plan.dataset.test.iter().take(QUESTIONS).map(|sample| sample.question.as_str()).collect();
     let watch = Stopwatch::start();
@@ -117,7 +117,7 @@ fn row_bytes(plan: &RunPlan) -> f64 {
         prompt_tokens: 1000,
         hits: (1..=top_k).map(hit).collect(),
         scores: scores.iter().map(|name| ((*name).to_owned(), 0.123_456_789)).collect(),
-        flops: 123_456_789.0,
+        flops: Some(123_456_789.0),
         ..context.blank(sample)
     };
     let retrieving = plan.spec.variants.iter().filter(|variant| variant.context() != ContextSource::None).count();

@@ -32,6 +32,8 @@ pub const TOTAL_CPU_SECONDS: &str = "total_cpu_seconds";
 pub const TOTAL_JOULES: &str = "total_joules";
 #[expect(missing_docs, reason = "see `TOTAL_MONEY`")]
 pub const TOTAL_MINUTES: &str = "total_people_minutes";
+/// What servers charge for the tokens of a query.
+pub const TOKEN_MONEY: &str = "token_money";
 /// Memory that a variant's parts take while it answers: weights, index, adapter.
 pub const RESIDENT_BYTES: &str = "resident_bytes";
 /// Ending of the peak memory of a phase.
@@ -118,7 +120,8 @@ impl Ledger {
     pub fn query_difference(&self, tables: &Tables, left: VariantKind, right: VariantKind) -> Option<(f64, f64)> {
         let price = tables.manifest().spec.cost.machine_hour / 3600.0;
         let seconds = tables.seconds_difference(left, right)?;
-        Some((seconds.ci_low * price, seconds.ci_high * price))
+        let tokens = tables.token_money(left) - tables.token_money(right);
+        Some((seconds.ci_low * price + tokens, seconds.ci_high * price + tokens))
     }
 
     /// Money per query of every variant for which it is known.
@@ -142,10 +145,11 @@ impl Ledger {
         let price = tables.manifest().spec.cost.machine_hour / 3600.0;
         let each = |query: f64| line.setup / queries as f64 + query;
         let seconds = tables.seconds_per_query(variant)?;
+        let tokens = tables.token_money(variant);
         let cost = Estimate {
             point: each(line.query),
-            ci_low: each(seconds.ci_low.max(0.0) * price),
-            ci_high: each(seconds.ci_high * price),
+            ci_low: each(seconds.ci_low.max(0.0) * price + tokens),
+            ci_high: each(seconds.ci_high * price + tokens),
             n: seconds.n,
         };
         Some(Estimate { n: score.n, ..ratio(&cost, &score) })
@@ -232,7 +236,10 @@ impl Entry<'_> {
     fn totals(&mut self, phase: CostPhase) {
         let (flops, seconds, money) = (self.sum(phase, "_flops"), self.sum(phase, "_seconds"), self.sum(phase, "_money"));
         let minutes = self.sum(phase, "_people_minutes");
-        self.counted(phase, TOTAL_FLOPS, "flops", flops);
+        // What a server computed was not counted.
+        if self.index().is_none_or(|index| index.embed_flops.is_some()) {
+            self.counted(phase, TOTAL_FLOPS, "flops", flops);
+        }
         self.measured(phase, TOTAL_SECONDS, seconds);
         self.declared(phase, TOTAL_MINUTES, minutes);
         self.priced(phase, TOTAL_MONEY, money);
@@ -272,6 +279,11 @@ impl Entry<'_> {
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     }
 
+    /// A server answers.
+    fn is_served(&self) -> bool {
+        self.tables.manifest().model.served.is_some()
+    }
+
     /// All parts of the variant's set-up are on record.
     fn is_known(&self) -> bool {
         if self.variant.is_predicted() {
@@ -299,7 +311,9 @@ impl Entry<'_> {
         let phase = CostPhase::Setup;
         let seconds = index.embed_seconds + index.build_seconds;
         self.counted(phase, "index_tokens", "tokens", index.embed_tokens as f64);
-        self.counted(phase, "index_flops", "flops", index.embed_flops + index.build_flops);
+        if let Some(flops) = index.embed_flops {
+            self.counted(phase, "index_flops", "flops", flops + index.build_flops);
+        }
         self.measured(phase, "index_seconds", seconds);
         self.measured(phase, "index_cpu_seconds", index.cpu_seconds);
         self.counted(phase, "index_bytes", "bytes", index.bytes as f64);
@@ -307,6 +321,7 @@ impl Entry<'_> {
         self.people(phase, "index", self.tables.manifest().spec.cost.people.index_minutes);
         self.priced(phase, "index_compute_money", self.machine_money(seconds));
         self.priced(phase, "index_storage_money", self.storage_money(index.bytes as f64));
+        self.embedding_money(phase, index, index.embed_tokens as f64);
         if let Some(lexical) = &index.lexical {
             self.measured(phase, "lexical_seconds", lexical.seconds);
             self.counted(phase, "lexical_bytes", "bytes", lexical.bytes as f64);
@@ -317,6 +332,14 @@ impl Entry<'_> {
             self.measured(phase, "reranker_load_seconds", reranker.load_seconds);
             self.counted(phase, "reranker_bytes", "bytes", reranker.bytes as f64);
             self.priced(phase, "reranker_load_money", self.machine_money(reranker.load_seconds));
+        }
+    }
+
+    /// What a server charges for embedding, where one embeds.
+    fn embedding_money(&mut self, phase: CostPhase, index: &IndexRecord, tokens: f64) {
+        if index.embedder.is_some() {
+            let price = self.tables.manifest().spec.retrieval.endpoint.price_input;
+            self.priced(phase, "index_embedding_money", tokens * price / 1e6);
         }
     }
 
@@ -346,11 +369,11 @@ impl Entry<'_> {
 
     fn query(&mut self) {
         let phase = CostPhase::Query;
-        let mean = |of: fn(&crate::table::Observation) -> f64| self.tables.mean_per_query(self.variant, of);
+        let mean = |of: fn(&crate::table::Observation) -> Option<f64>| self.tables.mean_per_query(self.variant, of);
         let counts = [
-            ("prompt_tokens", "tokens", mean(|row| f64::from(row.prompt_tokens))),
-            ("context_tokens", "tokens", mean(|row| f64::from(row.context_tokens))),
-            ("completion_tokens", "tokens", mean(|row| f64::from(row.completion_tokens))),
+            ("prompt_tokens", "tokens", mean(|row| Some(f64::from(row.prompt_tokens)))),
+            ("context_tokens", "tokens", mean(|row| Some(f64::from(row.context_tokens)))),
+            ("completion_tokens", "tokens", mean(|row| Some(f64::from(row.completion_tokens)))),
             (TOTAL_FLOPS, "flops", mean(|row| row.flops)),
         ];
         let is_given = self.variant.is_predicted();
@@ -369,7 +392,11 @@ impl Entry<'_> {
         }
         if let Some(seconds) = self.tables.seconds_per_query(self.variant) {
             self.measured(phase, TOTAL_SECONDS, seconds.point);
-            self.priced(phase, TOTAL_MONEY, self.machine_money(seconds.point));
+            let tokens = self.tables.token_money(self.variant);
+            if tokens > 0.0 {
+                self.priced(phase, TOKEN_MONEY, tokens);
+            }
+            self.priced(phase, TOTAL_MONEY, self.machine_money(seconds.point) + tokens);
         }
         let told = |of: fn(&crate::table::Observation) -> Option<u64>, unit: f64| {
             self.tables.mean_per_timed_query(self.variant, |row| of(row).map(|value| value as f64 / unit))
@@ -381,7 +408,7 @@ impl Entry<'_> {
         if let Some(joules) = joules {
             self.push(phase, TOTAL_JOULES, "joules", CostSource::Measured, joules);
         }
-        if self.is_known() {
+        if self.is_known() && !self.is_served() {
             self.counted(phase, RESIDENT_BYTES, "bytes", self.resident());
         }
     }
@@ -405,9 +432,12 @@ impl Entry<'_> {
             let words = index.lexical.as_ref().map_or(0.0, |lexical| lexical.seconds);
             let seconds = (index.embed_seconds + index.build_seconds + words) / documents;
             self.counted(phase, "index_tokens", "tokens", index.embed_tokens as f64 / documents);
-            self.counted(phase, "index_flops", "flops", (index.embed_flops + index.build_flops) / documents);
+            if let Some(flops) = index.embed_flops {
+                self.counted(phase, "index_flops", "flops", (flops + index.build_flops) / documents);
+            }
             self.measured(phase, "index_seconds", seconds);
             self.priced(phase, "index_compute_money", self.machine_money(seconds));
+            self.embedding_money(phase, &index, index.embed_tokens as f64 / documents);
             self.people(phase, "index", self.tables.manifest().spec.cost.people.index_update_minutes);
         }
         if let Some(seconds) = self.trained(|record| record.seconds).filter(|_| self.variant.is_tuned()) {

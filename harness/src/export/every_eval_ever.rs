@@ -61,6 +61,7 @@ impl<'a> Record<'a> {
 
     fn aggregate(&self, samples: &str, lines: &str) -> Value {
         let (manifest, source) = (self.source.manifest(), self.source);
+        let is_served = manifest.model.served.is_some();
         let rows = source.tables.quality.iter().filter(|row| row.variant == self.variant);
         let judged = source.scores(self.variant);
         let rows = rows.filter(|row| judged.iter().any(|(metric, _)| metric.id == row.metric.id));
@@ -81,12 +82,12 @@ impl<'a> Record<'a> {
                 "id": self.model,
                 "inference_engine": { "name": "ragft", "version": manifest.crate_version },
                 "additional_details": {
-                    "deployment_type": "self_deployed",
+                    "deployment_type": if is_served { "unknown" } else { "self_deployed" },
                     "model_availability": "unknown",
                     "base_model": self.base,
                     "variant": self.variant.name(),
-                    "parameters": manifest.model.parameters.to_string(),
-                    "dtype": manifest.spec.model.dtype.name(),
+                    "parameters": if is_served { "not known".to_owned() } else { manifest.model.parameters.to_string() },
+                    "dtype": if is_served { "not known" } else { manifest.spec.model.dtype.name() },
                     "weights_blake3": manifest.hashes.get("model").cloned().unwrap_or_default(),
                 },
             },

@@ -142,7 +142,7 @@ fn results(source: &Source, names: &Names, variant: VariantKind, model: &str, ha
         "config": {
             "model": "ragft",
             "model_args": { "pretrained": names.model(manifest), "variant": variant.name() },
-            "model_num_parameters": manifest.model.parameters,
+            "model_num_parameters": manifest.model.served.is_none().then_some(manifest.model.parameters),
             "model_dtype": spec.model.dtype.name(),
             "model_revision": manifest.hashes.get("model"),
             "model_sha": manifest.hashes.get("model"),

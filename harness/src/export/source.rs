@@ -46,6 +46,10 @@ impl Names {
         if let Some(model) = &self.model {
             return model.clone();
         }
+        if manifest.model.served.is_some() {
+            let name = manifest.spec.model_name();
+            return if name.split('/').count() == 2 { name } else { format!("served/{}", name.replace('/', "-")) };
+        }
         let path = manifest.spec.model.path.display().to_string();
         let hub = path.strip_prefix("hub:").map(|name| name.split('@').next().unwrap_or(name).to_owned());
         match (path.as_str(), hub) {

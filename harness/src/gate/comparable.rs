@@ -35,7 +35,9 @@ fn reason(requirement: Requirement, candidate: &Run, reference: &Run) -> Option<
         Requirement::Prompt => hash("prompt"),
         Requirement::Tokenizer => hash("tokenizer"),
         Requirement::Embedder => hash("embedder"),
-        Requirement::Model => hash("model").or_else(|| differs("model.dtype", &to.model.dtype.name(), &of.model.dtype.name())),
+        Requirement::Model => hash("model")
+            .or_else(|| differs("model.dtype", &to.model.dtype.name(), &of.model.dtype.name()))
+            .or_else(|| differs("model.endpoint", &served(to), &served(of))),
         Requirement::Seeds => differs("seeds", &to.seeds, &of.seeds),
         Requirement::Limit => differs("limit", &to.dataset.limit, &of.dataset.limit),
         Requirement::Decoding => differs("decoding", &decoding(to), &decoding(of)),
@@ -55,6 +57,12 @@ fn differs<T: PartialEq + std::fmt::Debug>(name: &str, reference: &T, candidate:
 fn decoding(spec: &RunSpec) -> impl PartialEq + std::fmt::Debug {
     let generation = &spec.generation;
     (generation.max_new_tokens, generation.temperature.to_bits(), generation.top_p.to_bits(), generation.stop.clone())
+}
+
+/// What is known of a model behind an endpoint: where it stands does not matter.
+fn served(spec: &RunSpec) -> Option<impl PartialEq + std::fmt::Debug> {
+    let endpoint = spec.model.endpoint.clone();
+    endpoint.is_set().then_some((endpoint.model, endpoint.kind, endpoint.adapter, endpoint.hybrid_adapter, endpoint.extra))
 }
 
 fn retrieval(spec: &RunSpec) -> impl PartialEq + std::fmt::Debug {

@@ -86,12 +86,13 @@ impl Run {
             }
             Source::Failed => self.mean_of_rows(variant, |row| Some(f64::from(u8::from(row.error.is_some())))),
             Source::Counter(counter) => self.mean_of_rows(variant, |row| {
-                row.error.is_none().then(|| match counter {
-                    Counter::PromptTokens => f64::from(row.prompt_tokens),
-                    Counter::ContextTokens => f64::from(row.context_tokens),
-                    Counter::CompletionTokens => f64::from(row.completion_tokens),
+                let value = match counter {
+                    Counter::PromptTokens => Some(f64::from(row.prompt_tokens)),
+                    Counter::ContextTokens => Some(f64::from(row.context_tokens)),
+                    Counter::CompletionTokens => Some(f64::from(row.completion_tokens)),
                     Counter::Flops => row.flops,
-                })
+                };
+                value.filter(|_| row.error.is_none())
             }),
             Source::Stage(stage) => {
                 let (by_sample, _) = milliseconds(&self.data, variant, *stage);

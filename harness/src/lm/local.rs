@@ -104,6 +104,16 @@ impl LocalModel {
         self.engine.get().map_or(4 * self.decoder.config.parameter_count() as u64, |engine| engine.bytes() as u64)
     }
 
+    /// Token ids of a text, with the special tokens that the tokenizer adds at the start of a prompt.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        self.tokenizer.encode_prompt(text)
+    }
+
+    /// Floating-point operations of one forward pass over `new` tokens that follow `past` cached ones, logits for one position.
+    pub fn forward_flops(&self, past: usize, new: usize) -> f64 {
+        flops::forward_flops(&self.decoder.config, past, new)
+    }
+
     /// Whether the engine answers (f32 weights in main memory), so that an answer depends on nothing but the prompt, the weights and their form.
     /// candle's answers depend a little on the batch.
     pub fn ignores_batches(&self) -> bool {
@@ -130,10 +140,6 @@ fn with_window(mut config: DecoderConfig, max_context: usize) -> DecoderConfig {
 }
 
 impl LanguageModel for LocalModel {
-    fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        self.tokenizer.encode_prompt(text)
-    }
-
     fn context_length(&self) -> usize {
         self.decoder.config.max_position_embeddings
     }
@@ -151,9 +157,5 @@ impl LanguageModel for LocalModel {
         let engine = self.engine()?;
         let packed = adapter.map(|adapter| adapter.packed(&self.decoder)).transpose()?;
         generator(Backend::Engine(&engine, packed.as_deref())).generate(prompts)
-    }
-
-    fn forward_flops(&self, past: usize, new: usize) -> f64 {
-        flops::forward_flops(&self.decoder.config, past, new)
     }
 }

@@ -1,8 +1,8 @@
 //! The language model: one decoder for the Llama family, its weights, tokenizer, KV cache and generation.
 //!
-//! A variant sees [`LanguageModel`] (prompt tokens in, [`Generation`] out) and nothing of tensors. The trainer sees [`decoder::Decoder`],
-//! whose forward pass is differentiable. Base weights are loaded once; a [`lora::LoraWeights`] is passed beside them, never written into
-//! them.
+//! A variant sees [`LanguageModel`] (prompt tokens in, [`Generation`] out) or a [`remote::ServedModel`] (text in), and nothing of tensors. The
+//! trainer sees [`decoder::Decoder`], whose forward pass is differentiable. Base weights are loaded once; a [`lora::LoraWeights`] is passed
+//! beside them, never written into them.
 
 pub mod builtin;
 pub mod cache;
@@ -23,6 +23,7 @@ pub mod likelihood;
 pub mod local;
 pub mod lora;
 pub mod ops;
+pub mod remote;
 pub mod sample;
 pub mod tokenizer;
 pub mod weights;
@@ -94,9 +95,6 @@ pub struct Generation {
 
 /// A model that answers prompts.
 pub trait LanguageModel: Send + Sync {
-    /// Token ids of a text, with the special tokens that the tokenizer adds at the start of a prompt.
-    fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ModelError>;
-
     /// Longest sequence (prompt and answer) in tokens.
     fn context_length(&self) -> usize;
 
@@ -110,9 +108,6 @@ pub trait LanguageModel: Send + Sync {
         adapter: Option<&lora::LoraWeights>,
         config: &GenerationConfig,
     ) -> Result<Vec<Generation>, ModelError>;
-
-    /// Floating-point operations of one forward pass over `new` tokens that follow `past` cached ones, logits for one position.
-    fn forward_flops(&self, past: usize, new: usize) -> f64;
 }
 
 /// What can go wrong with a model.
@@ -191,12 +186,25 @@ pub enum ModelError {
     /// The tokenizer refused a text.
     #[error("tokenizer failed: {0}")]
     Tokenizer(String),
+    /// A server gave no answer.
+    #[error(transparent)]
+    Remote(#[from] remote::RemoteError),
     /// The system refused memory.
     #[error("no memory for the weights")]
     Memory(#[source] std::io::Error),
     /// A tensor operation failed.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),
+}
+
+impl ModelError {
+    /// The server's error after which no other prompt would fare better: the run stops, and can go on later.
+    pub fn stops(&self) -> Option<&remote::RemoteError> {
+        match self {
+            Self::Remote(error) if error.is_final() => Some(error),
+            _ => None,
+        }
+    }
 }
 
 impl crate::diagnostic::Hint for ModelError {
@@ -221,6 +229,7 @@ impl crate::diagnostic::Hint for ModelError {
             Self::Chat { .. } => Some("set `prompt.chat` to `none` or to a template file, or change `prompt.system`".into()),
             Self::EmptyPrompt => Some("the template rendered an empty prompt and the tokenizer adds no beginning token".into()),
             Self::NotFinite => Some("the weights hold NaN or infinity; a fine-tuning may have diverged: lower `finetune.learning_rate`".into()),
+            Self::Remote(error) => error.hint(),
             Self::Tensor(error) => device::memory_hint(error),
             _ => None,
         }

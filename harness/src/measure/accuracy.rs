@@ -7,13 +7,14 @@ use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
 
-use super::bench::Bench;
+use super::bench::{Ask, Bench};
 use super::choice::Chosen;
 use super::events::{Listener, RunEvent};
 use super::query::{Query, RowContext};
 use super::runner::RunError;
 use crate::clock::Stopwatch;
-use crate::lm::{Generation, ModelError, Prompt};
+use crate::lm::remote::RemoteError;
+use crate::lm::{Generation, ModelError};
 use crate::spec::{ContextSource, VariantKind};
 use crate::store::journal::Journal;
 use crate::store::row::{JournalRow, Phase};
@@ -64,7 +65,7 @@ pub struct AnswerCache {
     model_seconds: f64,
 }
 
-/// The weights, a hash of the prompt's tokens, and, where tokens are drawn, the stream that they are drawn from.
+/// The weights, a hash of the prompt's tokens (of its text, where a server makes them), and, where tokens are drawn, the stream that they are drawn from.
 type AnswerKey = (Option<(bool, u64)>, [u8; 32], String);
 
 impl AnswerCache {
@@ -73,13 +74,16 @@ impl AnswerCache {
         self.model_seconds
     }
 
-    fn key(bench: &Bench, context: &RowContext, prompt: &Prompt) -> AnswerKey {
+    fn key(bench: &Bench, context: &RowContext, ask: Ask) -> AnswerKey {
         let mut hasher = blake3::Hasher::new();
-        prompt.tokens.iter().for_each(|token| {
+        if bench.model.local().is_none() {
+            hasher.update(ask.prompt.text.as_bytes());
+        }
+        ask.prompt.tokens.iter().for_each(|token| {
             hasher.update(&token.to_le_bytes());
         });
         let greedy = bench.plan.spec.generation.temperature <= 0.0;
-        let stream = if greedy { String::new() } else { prompt.stream.clone() };
+        let stream = if greedy { String::new() } else { ask.stream.to_owned() };
         (bench.weights_key(context.variant, context.seed), *hasher.finalize().as_bytes(), stream)
     }
 }
@@ -103,18 +107,21 @@ pub fn run(
         unit: "questions",
     });
     listener(RunEvent::Advance(done.len() as u64));
-    let lengths: Vec<usize> = queries.iter().map(|query| query.as_ref().map_or(0, |query| query.prompt.tokens.len())).collect();
+    let lengths: Vec<usize> = queries.iter().map(|query| query.as_ref().map_or(0, |query| query.prompt.length)).collect();
     let mut all = Vec::new();
-    for batch in batches(&lengths, bench.plan.spec.generation.batch_size * BATCHES) {
+    for batch in batches(&lengths, batch_size(bench)) {
         if batch.iter().all(|&index| done.contains(&samples[index].id)) {
             continue;
         }
         if bench.interrupt.load(Ordering::Relaxed) {
             return Err(RunError::Interrupted);
         }
-        let mut rows = answer_batch(bench, &context, queries, &batch, answers);
-        rows.retain(|row| !done.contains(&row.sample_id));
+        let Batch { rows, stopped } = answer_batch(bench, &context, queries, &batch, answers);
+        let mut rows: Vec<JournalRow> = rows.into_iter().map(|(_, row)| row).filter(|row| !done.contains(&row.sample_id)).collect();
         journal.append(&rows)?;
+        if let Some(error) = stopped {
+            return Err(ModelError::from(error).into());
+        }
         listener(RunEvent::Advance(rows.len() as u64));
         all.append(&mut rows);
     }
@@ -123,26 +130,43 @@ pub fn run(
 
 /// Answers some samples (by index) again, as a run would: where floats depend on the batch, with the mates that they had in it. Rows in the
 /// order of the samples.
-pub fn again(bench: &Bench, variant: VariantKind, seed: u64, chosen: &BTreeSet<usize>, answers: &mut AnswerCache) -> Vec<JournalRow> {
+///
+/// # Errors
+/// Of a server that answers no more.
+pub fn again(
+    bench: &Bench,
+    variant: VariantKind,
+    seed: u64,
+    chosen: &BTreeSet<usize>,
+    answers: &mut AnswerCache,
+) -> Result<Vec<JournalRow>, RunError> {
     let context = bench.row_context(variant, seed, Phase::Accuracy, 0);
     let samples = &bench.plan.dataset.test;
     let queries: Vec<Result<Query, String>> =
         (0..samples.len()).map(|index| bench.query(variant, index).map_err(|error| error.to_string())).collect();
-    let (model, _) = bench.weights(variant, seed);
-    let needed = if model.ignores_batches() {
-        vec![chosen.iter().copied().collect()]
-    } else {
-        let lengths: Vec<usize> = queries.iter().map(|query| query.as_ref().map_or(0, |query| query.prompt.tokens.len())).collect();
-        let all = batches(&lengths, bench.plan.spec.generation.batch_size * BATCHES);
+    let needed = if bench.weights(variant, seed).minds_batches() {
+        let lengths: Vec<usize> = queries.iter().map(|query| query.as_ref().map_or(0, |query| query.prompt.length)).collect();
+        let all = batches(&lengths, batch_size(bench));
         all.into_iter().filter(|batch| batch.iter().any(|index| chosen.contains(index))).collect()
+    } else {
+        vec![chosen.iter().copied().collect()]
     };
     let mut rows: BTreeMap<usize, JournalRow> = BTreeMap::new();
     for batch in needed {
         let answered = answer_batch(bench, &context, &queries, &batch, answers);
-        rows.extend(batch.into_iter().zip(answered));
+        if let Some(error) = answered.stopped {
+            return Err(ModelError::from(error).into());
+        }
+        rows.extend(answered.rows);
     }
     rows.retain(|index, _| chosen.contains(index));
-    rows.into_values().collect()
+    Ok(rows.into_values().collect())
+}
+
+/// Prompts that are handed to the model at a time. To a server few, because each of its answers may be paid for and is kept with the batch.
+fn batch_size(bench: &Bench) -> usize {
+    let spec = &bench.plan.spec;
+    BATCHES * if spec.is_served() { spec.model.endpoint.concurrency } else { spec.generation.batch_size }
 }
 
 /// Indices in batches of `size`, longest prompts first: mates have nearly one length, and the largest batch shows early that it fits.
@@ -152,90 +176,136 @@ fn batches(lengths: &[usize], size: usize) -> Vec<Vec<usize>> {
     order.chunks(size).map(<[usize]>::to_vec).collect()
 }
 
-/// One row per member. When the batch fails, its members are tried one by one, so that one bad sample costs one row.
+/// What a batch gave.
+struct Batch {
+    /// By index of the sample; without those that were not answered because of what stopped it.
+    rows: Vec<(usize, JournalRow)>,
+    /// Every other question would fail as well.
+    stopped: Option<RemoteError>,
+}
+
+/// Why a prompt has no answer.
+#[derive(Debug, Clone)]
+struct Failed {
+    /// For its row.
+    words: String,
+    /// No other prompt would fare better.
+    stops: Option<RemoteError>,
+}
+
+impl From<ModelError> for Failed {
+    fn from(error: ModelError) -> Self {
+        Self { words: chain(&error), stops: error.stops().cloned() }
+    }
+}
+
+/// An answer, and the scores that it has by itself.
+type Found = (Generation, BTreeMap<String, f64>);
+
+/// One row per member, so that one bad sample costs one row.
 fn answer_batch(
     bench: &Bench,
     context: &RowContext,
     queries: &[Result<Query, String>],
     batch: &[usize],
     answers: &mut AnswerCache,
-) -> Vec<JournalRow> {
+) -> Batch {
     let sound = batch.iter().copied().filter(|&index| queries[index].is_ok());
     let (choosing, sound): (Vec<usize>, Vec<usize>) = sound.partition(|&index| !bench.plan.dataset.test[index].choices.is_empty());
+    let mut found: BTreeMap<usize, Result<Found, Failed>> = BTreeMap::new();
     let watch = Stopwatch::start();
-    let chosen: BTreeMap<usize, Result<Chosen, String>> = choosing
-        .into_iter()
-        .map(|index| {
-            let query = queries[index].as_ref().expect("only sound queries are answered");
-            (index, bench.choose(context.variant, context.seed, index, query).map_err(|error| chain(&error)))
-        })
-        .collect();
-    if !chosen.is_empty() {
+    let mut is_stopped = false;
+    for &index in &choosing {
+        if is_stopped {
+            break;
+        }
+        let query = queries[index].as_ref().expect("only sound queries are answered");
+        let chosen = bench.choose(context.variant, context.seed, index, query).map_err(Failed::from);
+        is_stopped = chosen.as_ref().is_err_and(|failed| failed.stops.is_some());
+        found.insert(index, chosen.map(|Chosen { generation, scores }| (generation, scores)));
+    }
+    if !choosing.is_empty() {
         answers.model_seconds += watch.elapsed().as_secs_f64();
     }
-    let generations = match generate(bench, context, queries, &sound, answers) {
-        Ok(generations) => generations.into_iter().map(Ok).collect(),
-        Err(_) => sound
-            .iter()
-            .map(|&index| generate(bench, context, queries, &[index], answers).map(|mut one| one.remove(0)).map_err(|error| chain(&error)))
-            .collect::<Vec<Result<Generation, String>>>(),
-    };
-    let found: BTreeMap<usize, Result<Generation, String>> = sound.into_iter().zip(generations).collect();
+    if !is_stopped {
+        let generations = generate(bench, context, queries, &sound, answers);
+        found.extend(sound.into_iter().zip(generations.into_iter().map(|result| result.map(|generation| (generation, BTreeMap::new())))));
+    }
+    let stopped = take_final(&mut found);
     let samples = &bench.plan.dataset.test;
-    let row = |&index: &usize| match &queries[index] {
-        Err(error) => context.failed(&samples[index], error.clone()),
-        Ok(query) if chosen.contains_key(&index) => match &chosen[&index] {
-            Err(error) => context.failed(&samples[index], error.clone()),
-            Ok(chosen) => {
-                let flops = bench.query_flops(context.variant, context.seed, index, &chosen.generation);
-                let mut row = context.answered(&samples[index], query, &chosen.generation, flops);
-                row.scores.extend(chosen.scores.clone());
+    let row = |&index: &usize| -> Option<(usize, JournalRow)> {
+        let row = match (&queries[index], found.get(&index)) {
+            (Err(error), _) => context.failed(&samples[index], error.clone()),
+            (Ok(_), None) => return None,
+            (Ok(_), Some(Err(failed))) => context.failed(&samples[index], failed.words.clone()),
+            (Ok(query), Some(Ok((generation, scores)))) => {
+                let flops = bench.query_flops(context.variant, context.seed, index, generation);
+                let mut row = context.answered(&samples[index], query, generation, flops);
+                row.scores.extend(scores.clone());
                 row
             }
-        },
-        Ok(query) => match &found[&index] {
-            Err(error) => context.failed(&samples[index], error.clone()),
-            Ok(generation) => {
-                let flops = bench.query_flops(context.variant, context.seed, index, generation);
-                context.answered(&samples[index], query, generation, flops)
-            }
-        },
+        };
+        Some((index, row))
     };
-    batch.par_iter().map(row).collect()
+    Batch { rows: batch.par_iter().filter_map(row).collect(), stopped }
 }
 
+/// Takes out what failed with all that would come, and gives the error that says most of it.
+fn take_final(found: &mut BTreeMap<usize, Result<Found, Failed>>) -> Option<RemoteError> {
+    let mut stopped: Option<RemoteError> = None;
+    found.retain(|_, result| {
+        let Some(error) = result.as_ref().err().and_then(|failed| failed.stops.clone()) else { return true };
+        if stopped.as_ref().is_none_or(|known| *known == RemoteError::Skipped) {
+            stopped = Some(error);
+        }
+        false
+    });
+    stopped
+}
+
+/// One answer or error per member of a batch.
 fn generate(
     bench: &Bench,
     context: &RowContext,
     queries: &[Result<Query, String>],
     batch: &[usize],
     answers: &mut AnswerCache,
-) -> Result<Vec<Generation>, ModelError> {
+) -> Vec<Result<Generation, Failed>> {
     let samples = &bench.plan.dataset.test;
-    let prompt = |&index: &usize| Prompt {
-        tokens: queries[index].as_ref().expect("only sound queries are generated").prompt.tokens.clone(),
-        stream: samples[index].id.clone(),
+    let ask = |&index: &usize| Ask {
+        prompt: &queries[index].as_ref().expect("only sound queries are generated").prompt,
+        stream: &samples[index].id,
     };
-    let prompts: Vec<Prompt> = batch.iter().map(prompt).collect();
+    let asks: Vec<Ask> = batch.iter().map(ask).collect();
     let config = bench.generation_config();
-    let (model, _) = bench.weights(context.variant, context.seed);
-    if !model.ignores_batches() {
+    let weights = bench.weights(context.variant, context.seed);
+    if weights.minds_batches() {
         let watch = Stopwatch::start();
-        let generations = bench.generate(context.variant, context.seed, &prompts, &config);
+        let generations = weights.each(&asks, &config);
         answers.model_seconds += watch.elapsed().as_secs_f64();
-        return generations;
+        return generations.into_iter().map(|result| result.map_err(Failed::from)).collect();
     }
-    let keys: Vec<AnswerKey> = prompts.iter().map(|prompt| AnswerCache::key(bench, context, prompt)).collect();
-    let mut open = BTreeMap::new();
-    for (key, prompt) in keys.iter().zip(prompts).filter(|(key, _)| !answers.answers.contains_key(key)) {
-        open.entry(key).or_insert(prompt);
+    let keys: Vec<AnswerKey> = asks.iter().map(|&ask| AnswerCache::key(bench, context, ask)).collect();
+    let mut open: BTreeMap<&AnswerKey, Ask> = BTreeMap::new();
+    for (key, &ask) in keys.iter().zip(&asks).filter(|(key, _)| !answers.answers.contains_key(key)) {
+        open.entry(key).or_insert(ask);
     }
-    let (names, prompts): (Vec<&AnswerKey>, Vec<Prompt>) = open.into_iter().unzip();
+    let (names, asks): (Vec<&AnswerKey>, Vec<Ask>) = open.into_iter().unzip();
     let watch = Stopwatch::start();
-    let new = bench.generate(context.variant, context.seed, &prompts, &config)?;
+    let new = weights.each(&asks, &config);
     answers.model_seconds += watch.elapsed().as_secs_f64();
-    answers.answers.extend(names.into_iter().cloned().zip(new));
-    Ok(keys.iter().map(|key| answers.answers[key].clone()).collect())
+    let mut failed: BTreeMap<&AnswerKey, Failed> = BTreeMap::new();
+    for (name, result) in names.into_iter().zip(new) {
+        match result {
+            Ok(generation) => {
+                answers.answers.insert(name.clone(), generation);
+            }
+            Err(error) => {
+                failed.insert(name, error.into());
+            }
+        }
+    }
+    keys.iter().map(|key| answers.answers.get(key).cloned().ok_or_else(|| failed[key].clone())).collect()
 }
 
 /// An error with its causes, in one line.

@@ -8,14 +8,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use super::bench::{Answered, Bench};
+use super::bench::{Answered, Ask, Bench};
 use super::events::{Listener, RunEvent};
 use super::plan::{AUDIT_SAMPLES, reference_of};
 use super::runner::RunError;
-use crate::lm::Prompt;
 use crate::score;
 use crate::spec::VariantKind;
 use crate::store::row::{AuditRow, JournalRow};
+use crate::variant::prompt::FittedPrompt;
 
 /// Audits every variant, under the first seed.
 ///
@@ -42,7 +42,10 @@ pub fn run(bench: &Bench, rows: &[JournalRow], listener: &mut Listener) -> Resul
 fn audit(bench: &Bench, variant: VariantKind, cases: &[Answered], nearest: &Nearest) -> Result<Vec<AuditRow>, RunError> {
     let seed = bench.plan.spec.seeds[0];
     let (owners, prompts) = without_one(bench, cases)?;
-    let answers = answers(bench, variant, &prompts)?;
+    let samples = &bench.plan.dataset.test;
+    let owned = owners.iter().zip(&prompts);
+    let asks: Vec<Ask> = owned.map(|((case, _), prompt)| Ask { prompt, stream: &samples[cases[*case].sample].id }).collect();
+    let answers = answers(bench, variant, &asks)?;
     let mut influential: Vec<Vec<usize>> = vec![Vec::new(); cases.len()];
     for ((case, passage), answer) in owners.into_iter().zip(answers) {
         if answer != cases[case].row.answer {
@@ -78,7 +81,7 @@ fn audit(bench: &Bench, variant: VariantKind, cases: &[Answered], nearest: &Near
 type Owner = (usize, usize);
 
 /// The prompts of every case with one passage left out, and which case and passage each belongs to.
-fn without_one(bench: &Bench, cases: &[Answered]) -> Result<(Vec<Owner>, Vec<Prompt>), RunError> {
+fn without_one(bench: &Bench, cases: &[Answered]) -> Result<(Vec<Owner>, Vec<FittedPrompt>), RunError> {
     let (mut owners, mut prompts) = (Vec::new(), Vec::new());
     for (index, case) in cases.iter().enumerate() {
         let sample = &bench.plan.dataset.test[case.sample];
@@ -87,7 +90,7 @@ fn without_one(bench: &Bench, cases: &[Answered]) -> Result<(Vec<Owner>, Vec<Pro
             let rest = shown.filter(|(pick, _)| *pick != left_out).map(|(_, pick)| pick.clone()).collect();
             let query = bench.query_with(&sample.question, rest)?;
             owners.push((index, left_out));
-            prompts.push(Prompt { tokens: query.prompt.tokens, stream: sample.id.clone() });
+            prompts.push(query.prompt);
         }
     }
     Ok((owners, prompts))
@@ -96,17 +99,16 @@ fn without_one(bench: &Bench, cases: &[Answered]) -> Result<(Vec<Owner>, Vec<Pro
 /// Whether the answers are others without the adapter.
 fn switched_off(bench: &Bench, cases: &[Answered]) -> Result<Vec<Option<bool>>, RunError> {
     let samples = &bench.plan.dataset.test;
-    let prompt = |case: &Answered| Prompt { tokens: case.query.prompt.tokens.clone(), stream: samples[case.sample].id.clone() };
-    let prompts: Vec<Prompt> = cases.iter().map(prompt).collect();
-    let answers = answers(bench, VariantKind::Baseline, &prompts)?;
+    let asks: Vec<Ask> = cases.iter().map(|case| Ask { prompt: &case.query.prompt, stream: &samples[case.sample].id }).collect();
+    let answers = answers(bench, VariantKind::Baseline, &asks)?;
     Ok(answers.iter().zip(cases).map(|(answer, case)| Some(*answer != case.row.answer)).collect())
 }
 
-fn answers(bench: &Bench, variant: VariantKind, prompts: &[Prompt]) -> Result<Vec<String>, RunError> {
-    if prompts.is_empty() {
+fn answers(bench: &Bench, variant: VariantKind, asks: &[Ask]) -> Result<Vec<String>, RunError> {
+    if asks.is_empty() {
         return Ok(Vec::new());
     }
-    let generations = bench.generate(variant, bench.plan.spec.seeds[0], prompts, &bench.generation_config())?;
+    let generations = bench.generate(variant, bench.plan.spec.seeds[0], asks, &bench.generation_config())?;
     Ok(generations.into_iter().map(|generation| generation.text.trim().to_owned()).collect())
 }
 

@@ -7,27 +7,134 @@ use rayon::prelude::*;
 
 use super::plan::RunPlan;
 use super::query::{Pick, Query, RowContext, picks_of};
+use super::source::Model;
 use super::training::{self, Adapters};
 use crate::finetune::TunedWeights;
 use crate::lm::local::LocalModel;
 use crate::lm::lora::LoraWeights;
+use crate::lm::remote::{Question, ServedModel};
 use crate::lm::{Generation, GenerationConfig, LanguageModel as _, ModelError, Prompt};
 use crate::retrieval::{Retrieved, Retriever};
 use crate::spec::{ContextSource, VariantKind};
 use crate::store::row::{JournalRow, Phase};
 use crate::variant::Passages;
-use crate::variant::prompt::PromptError;
+use crate::variant::prompt::{FittedPrompt, PromptError};
 
 /// The loaded parts that answer questions.
 pub struct Bench<'a> {
     pub(super) plan: &'a RunPlan,
-    pub(super) model: &'a LocalModel,
+    pub(super) model: &'a Model,
     pub(super) adapters: &'a Adapters,
     pub(super) tuned: &'a BTreeMap<(bool, u64), LocalModel>,
     pub(super) retriever: Option<&'a Retriever>,
     pub(super) retrieved: &'a [Retrieved],
     pub(super) passages: Passages<'a>,
     pub(super) interrupt: &'a AtomicBool,
+}
+
+/// A prompt that is put to a model, and the name of its sampling stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask<'p> {
+    pub prompt: &'p FittedPrompt,
+    pub stream: &'p str,
+}
+
+impl<'p> Ask<'p> {
+    fn question(self) -> Question<'p> {
+        Question { text: &self.prompt.text, length: self.prompt.length, stream: self.stream }
+    }
+}
+
+/// What a variant answers with.
+#[derive(Clone, Copy)]
+pub(super) enum Weights<'a> {
+    /// A model of this machine, and the adapter beside it.
+    Local(&'a LocalModel, Option<&'a LoraWeights>),
+    /// A server's model of this name.
+    Served(&'a ServedModel, &'a str),
+}
+
+impl Weights<'_> {
+    /// Batches must be those of the plan for a run to repeat: they are made here, and floats depend on them.
+    pub fn minds_batches(self) -> bool {
+        matches!(self, Self::Local(model, _) if !model.ignores_batches())
+    }
+
+    /// One generation per prompt.
+    ///
+    /// # Errors
+    /// The first failure; of a server, the one that says most.
+    pub fn generate(self, asks: &[Ask], config: &GenerationConfig) -> Result<Vec<Generation>, ModelError> {
+        match self {
+            Self::Local(model, adapter) => model.generate(&prompts(asks), adapter, config),
+            Self::Served(model, name) => {
+                let questions: Vec<Question> = asks.iter().map(|ask| ask.question()).collect();
+                Ok(crate::lm::remote::all(model.answer(name, &questions, config))?)
+            }
+        }
+    }
+
+    /// One generation or error per prompt. Where a batch fails on this machine, its members are tried one by one.
+    pub fn each(self, asks: &[Ask], config: &GenerationConfig) -> Vec<Result<Generation, ModelError>> {
+        match self {
+            Self::Served(model, name) => {
+                let questions: Vec<Question> = asks.iter().map(|ask| ask.question()).collect();
+                model.answer(name, &questions, config).into_iter().map(|result| result.map_err(ModelError::from)).collect()
+            }
+            Self::Local(..) => match self.generate(asks, config) {
+                Ok(generations) => generations.into_iter().map(Ok).collect(),
+                Err(_) => asks.iter().map(|ask| Ok(self.generate(std::slice::from_ref(ask), config)?.remove(0))).collect(),
+            },
+        }
+    }
+
+    /// One generation with its times. A model of this machine is made to write `count` tokens; a server cannot be, and is asked as it was in
+    /// the accuracy pass.
+    pub fn timed(self, ask: Ask, count: usize, config: &GenerationConfig) -> Result<Generation, ModelError> {
+        match self {
+            Self::Local(..) => Ok(self.generate(&[ask], &GenerationConfig { forced_tokens: Some(count), ..config.clone() })?.remove(0)),
+            Self::Served(model, name) => Ok(model.timed(name, ask.question(), config)?),
+        }
+    }
+
+    /// Sum of log-probabilities of each text after the prompt, how many tokens all texts have, and the prompt.
+    pub fn log_likelihoods(
+        self,
+        ask: Ask,
+        texts: &[String],
+        tokens: impl Fn(&str) -> Result<Vec<u32>, ModelError>,
+    ) -> Result<Likelihoods, ModelError> {
+        match self {
+            Self::Local(model, adapter) => {
+                let continuations = texts.iter().map(|text| tokens(text)).collect::<Result<Vec<_>, _>>()?;
+                let values = model.log_likelihoods(&ask.prompt.tokens, &continuations, adapter)?;
+                let tokens = continuations.iter().map(Vec::len).sum();
+                Ok(Likelihoods { values, tokens, prompt_tokens: ask.prompt.tokens.len() })
+            }
+            Self::Served(model, name) => {
+                let found = model.log_likelihoods(name, ask.question(), texts)?;
+                Ok(Likelihoods {
+                    values: found.iter().map(|found| found.log_likelihood).collect(),
+                    tokens: found.iter().map(|found| found.tokens).sum(),
+                    prompt_tokens: found.first().map_or(0, |found| found.prompt_tokens),
+                })
+            }
+        }
+    }
+}
+
+fn prompts(asks: &[Ask]) -> Vec<Prompt> {
+    asks.iter().map(|ask| Prompt { tokens: ask.prompt.tokens.clone(), stream: ask.stream.to_owned() }).collect()
+}
+
+/// How likely texts are after a prompt.
+pub(super) struct Likelihoods {
+    /// Per text.
+    pub values: Vec<f64>,
+    /// Of all texts.
+    pub tokens: usize,
+    /// Of the prompt.
+    pub prompt_tokens: usize,
 }
 
 /// An index, and what it finds for every test question.
@@ -44,7 +151,7 @@ pub(super) struct Answered<'r> {
 impl<'a> Bench<'a> {
     pub(super) fn new(
         plan: &'a RunPlan,
-        model: &'a LocalModel,
+        model: &'a Model,
         adapters: &'a Adapters,
         tuned: &'a BTreeMap<(bool, u64), LocalModel>,
         searched: Option<&'a Searched>,
@@ -160,19 +267,26 @@ impl<'a> Bench<'a> {
         &self,
         variant: VariantKind,
         seed: u64,
-        prompts: &[Prompt],
+        asks: &[Ask],
         config: &GenerationConfig,
     ) -> Result<Vec<Generation>, ModelError> {
-        let (model, adapter) = self.weights(variant, seed);
-        model.generate(prompts, adapter, config)
+        self.weights(variant, seed).generate(asks, config)
     }
 
-    /// The model that a variant answers with, and the adapter beside it.
-    pub(super) fn weights(&self, variant: VariantKind, seed: u64) -> (&'a LocalModel, Option<&'a LoraWeights>) {
-        let Some(key) = self.weights_key(variant, seed) else { return (self.model, None) };
+    /// What a variant answers with.
+    pub(super) fn weights(&self, variant: VariantKind, seed: u64) -> Weights<'a> {
+        let model = match self.model {
+            Model::Local(model) => model,
+            Model::Served(model) => {
+                let spec = &self.plan.spec;
+                let tuned = spec.adapter_of(variant).and_then(|kind| spec.served_adapter(kind));
+                return Weights::Served(model, tuned.unwrap_or(&spec.model.endpoint.model));
+            }
+        };
+        let Some(key) = self.weights_key(variant, seed) else { return Weights::Local(model, None) };
         match &self.adapters[&key] {
-            TunedWeights::Lora(adapter) => (self.model, Some(adapter)),
-            TunedWeights::Full(_) => (&self.tuned[&key], None),
+            TunedWeights::Lora(adapter) => Weights::Local(model, Some(adapter)),
+            TunedWeights::Full(_) => Weights::Local(&self.tuned[&key], None),
         }
     }
 
@@ -182,15 +296,16 @@ impl<'a> Bench<'a> {
     }
 
     /// Operations of one query: embedding and search, prefill, decoding, and the adapter's share. They do not depend on the pass, so the
-    /// search is that of the batch.
-    pub(super) fn query_flops(&self, variant: VariantKind, seed: u64, index: usize, generation: &Generation) -> f64 {
+    /// search is that of the batch. Nothing where a server did a part of it.
+    pub(super) fn query_flops(&self, variant: VariantKind, seed: u64, index: usize, generation: &Generation) -> Option<f64> {
+        let model = self.model.local()?;
         let prompt = generation.prompt_tokens;
-        let mut flops = self.model.forward_flops(0, prompt);
+        let mut flops = model.forward_flops(0, prompt);
         for step in 1..generation.output_tokens {
-            flops += self.model.forward_flops(prompt + step - 1, 1);
+            flops += model.forward_flops(prompt + step - 1, 1);
         }
         if variant.context() == ContextSource::Retrieved {
-            flops += self.retrieved[index].flops;
+            flops += self.retrieved[index].flops?;
         }
         if let Some(TunedWeights::Lora(adapter)) = self.plan.spec.adapter_of(variant).map(|kind| &self.adapters[&training::key(kind, seed)])
         {
@@ -198,7 +313,7 @@ impl<'a> Bench<'a> {
             let weights: usize = adapter.pairs.values().map(|pair| pair.a.elem_count() + pair.b.elem_count()).sum();
             flops += 2.0 * weights as f64 * processed;
         }
-        flops
+        Some(flops)
     }
 }
 

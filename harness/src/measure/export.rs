@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::events::Listener;
-use super::plan::{RunPlan, adapter_name};
+use super::plan::{PlanError, RunPlan, adapter_name};
 use super::runner::{RunError, build_index};
 use super::source::ModelSource;
 use super::training::{self, Label};
 use crate::finetune::examples::{self, Example};
 use crate::finetune::peft_settings;
+use crate::lm::config::DecoderConfig;
 use crate::lm::hub;
 use crate::spec::{Schedule, TrainContext};
 use crate::store::write_jsonl;
@@ -41,6 +42,13 @@ pub struct ExportedSet {
 /// # Errors
 /// What searching and rendering refuse, and files that cannot be written.
 pub fn export(plan: &RunPlan, output: &Path, listener: &mut Listener) -> Result<Vec<ExportedSet>, RunError> {
+    let Some(shape) = plan.model.config() else {
+        return Err(PlanError::Mismatch {
+            problem: "a set for training needs the model's tokenizer and shape, which a server does not tell".into(),
+            mend: "name the model by `model.path`, and leave `model.endpoint.url` empty".into(),
+        }
+        .into());
+    };
     let kinds = plan.spec.adapters();
     let index = kinds.contains(&TrainContext::Retrieved).then(|| build_index(plan, listener)).transpose()?;
     let retriever = index.as_ref().map(|(retriever, ..)| retriever);
@@ -59,7 +67,7 @@ pub fn export(plan: &RunPlan, output: &Path, listener: &mut Listener) -> Result<
         write(&folder.join("train_trl.py"), TRL_SCRIPT)?;
         write(&folder.join("README.md"), &GUIDE.replace("{key}", if kind == TrainContext::None { "finetune" } else { "hybrid" }))?;
         let base = base_model(plan, &folder)?;
-        write(&folder.join("settings.json"), &format!("{:#}\n", settings(plan, seed, &base)))?;
+        write(&folder.join("settings.json"), &format!("{:#}\n", settings(plan, shape, seed, &base)))?;
         sets.push(ExportedSet { folder, train: rows[0], validation: rows[1], left_out });
     }
     Ok(sets)
@@ -130,12 +138,12 @@ fn base_model(plan: &RunPlan, folder: &Path) -> Result<(String, Option<String>),
 }
 
 /// Everything that the script needs to train as the trainer here would.
-fn settings(plan: &RunPlan, seed: u64, (base, revision): &(String, Option<String>)) -> Value {
+fn settings(plan: &RunPlan, shape: &DecoderConfig, seed: u64, (base, revision): &(String, Option<String>)) -> Value {
     let spec = &plan.spec.finetune;
     json!({
         "base_model": base,
         "revision": revision,
-        "lora": peft_settings(spec, plan.model.config()),
+        "lora": peft_settings(spec, shape),
         "seed": seed,
         "epochs": spec.epochs,
         "max_steps": spec.max_steps,

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use crate::spec::{self, RunSpec};
 
 /// Settings that say nothing of their own: paths, because what stands at them is known by its hash, and what only the questions show, which
-/// are hashed too. What counts as a leak is told and changes nothing. A name that ends with a dot stands for all in its section.
-const KNOWN_OTHERWISE: [&str; 13] = [
+/// are hashed too. What counts as a leak is told and changes nothing; how a server is reached, and a budget, change no answer. A name that ends
+/// with a dot stands for all in its section.
+const KNOWN_OTHERWISE: [&str; 25] = [
     "name",
     "predictions.",
     "dataset.path",
@@ -20,11 +21,23 @@ const KNOWN_OTHERWISE: [&str; 13] = [
     "hybrid.adapter",
     "retrieval.embedder",
     "retrieval.rerank.model",
+    "model.endpoint.url",
+    "model.endpoint.key_env",
+    "model.endpoint.concurrency",
+    "model.endpoint.timeout_s",
+    "model.endpoint.retries",
+    "model.endpoint.max_total_tokens",
+    "model.endpoint.max_total_cost",
+    "retrieval.endpoint.url",
+    "retrieval.endpoint.key_env",
+    "retrieval.endpoint.concurrency",
+    "retrieval.endpoint.timeout_s",
+    "retrieval.endpoint.retries",
 ];
 
 /// Settings that are younger than the first recorded runs. At their defaults they leave no trace in the run's hash, so a plan of before them
 /// has the hash that it had.
-const YOUNGER: [&str; 13] = [
+const YOUNGER: [&str; 15] = [
     "prompt.chat",
     "prompt.system",
     "prompt.chat_date",
@@ -38,6 +51,8 @@ const YOUNGER: [&str; 13] = [
     "measure.offline.",
     "cost.people.",
     "cost.usage.",
+    "model.endpoint.",
+    "retrieval.endpoint.",
 ];
 
 const STORE: &str = "retrieval.store";

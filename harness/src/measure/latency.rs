@@ -1,11 +1,10 @@
 //! The latency pass: one question at a time, warmed up, variants interleaved in a seeded order, each replaying the number of tokens that
-//! its accuracy pass gave, so that a variant is not faster for being curt today.
+//! its accuracy pass gave, so that a variant is not faster for being curt today. A server cannot be made to: it is asked the same once more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use super::accuracy::chain;
-use super::bench::Bench;
+use super::bench::{Ask, Bench};
 use super::counters;
 use super::energy::EnergyMeter;
 use super::events::{Listener, RunEvent};
@@ -13,7 +12,6 @@ use super::plan::LATENCY_SAMPLES;
 use super::query::{Query, picks_of};
 use super::runner::RunError;
 use crate::clock::Stopwatch;
-use crate::lm::{GenerationConfig, Prompt};
 use crate::rng::Rng;
 use crate::spec::{ContextSource, VariantKind};
 use crate::store::journal::Journal;
@@ -82,13 +80,13 @@ pub fn run(
         return Ok(Timed::default());
     }
     let meter = EnergyMeter::of_machine();
-    let warmup = warm_up(bench, counts);
+    let warmup = warm_up(bench, counts)?;
     let mut rows = Vec::new();
     for turn in open {
         if bench.interrupt.load(Ordering::Relaxed) {
             return Err(RunError::Interrupted);
         }
-        let row = time(bench, turn, counts, &meter);
+        let row = time(bench, turn, counts, &meter)?;
         journal.append(std::slice::from_ref(&row))?;
         rows.push(row);
         listener(RunEvent::Advance(1));
@@ -97,7 +95,7 @@ pub fn run(
 }
 
 /// Queries per variant that are not counted: pages are touched, threads are up, clocks have settled. Their times are kept apart.
-fn warm_up(bench: &Bench, counts: &BTreeMap<(String, String), usize>) -> Vec<WarmupRecord> {
+fn warm_up(bench: &Bench, counts: &BTreeMap<(String, String), usize>) -> Result<Vec<WarmupRecord>, RunError> {
     let spec = &bench.plan.spec;
     let samples = bench.plan.dataset.test.len();
     let record = |variant: &VariantKind| WarmupRecord { variant: variant.name().to_owned(), e2e_ns: Vec::new() };
@@ -105,33 +103,40 @@ fn warm_up(bench: &Bench, counts: &BTreeMap<(String, String), usize>) -> Vec<War
     let silent = EnergyMeter::default();
     for index in 0..spec.measure.warmup {
         for (&variant, record) in spec.variants.iter().zip(&mut records) {
-            let row = time(bench, Turn { variant, sample: index % samples, repeat: 0 }, counts, &silent);
+            let row = time(bench, Turn { variant, sample: index % samples, repeat: 0 }, counts, &silent)?;
             if row.error.is_none() {
                 record.e2e_ns.push(row.e2e_ns);
             }
         }
     }
     records.retain(|record| !record.e2e_ns.is_empty());
-    records
+    Ok(records)
 }
 
-/// Nanoseconds from the question to the first token of an answer of `count` tokens.
-pub(super) fn first_token_ns(bench: &Bench, turn: Turn, count: usize) -> Result<u64, String> {
-    timed_answer(bench, turn, count).map(|(_, _, stages, _)| stages.embed + stages.search + stages.prompt + stages.prefill)
+/// Nanoseconds from the question to the first token of an answer of `count` tokens, or why there is none.
+pub(super) fn first_token_ns(bench: &Bench, turn: Turn, count: usize) -> Result<Result<u64, String>, RunError> {
+    match timed_answer(bench, turn, count) {
+        Ok((_, _, stages, _)) => Ok(Ok(stages.embed + stages.search + stages.prompt + stages.prefill)),
+        Err(error) => error.of_one().map(Err),
+    }
 }
 
-fn time(bench: &Bench, turn: Turn, counts: &BTreeMap<(String, String), usize>, meter: &EnergyMeter) -> JournalRow {
+fn time(bench: &Bench, turn: Turn, counts: &BTreeMap<(String, String), usize>, meter: &EnergyMeter) -> Result<JournalRow, RunError> {
     let sample = &bench.plan.dataset.test[turn.sample];
     let seed = bench.plan.spec.seeds[0];
     let context = bench.row_context(turn.variant, seed, Phase::Latency, turn.repeat);
     let Some(&count) = counts.get(&(turn.variant.name().to_owned(), sample.id.clone())) else {
-        return context.failed(sample, "no answer in the accuracy pass to replay".into());
+        return Ok(context.failed(sample, "no answer in the accuracy pass to replay".into()));
     };
     let (energy, cpu) = (meter.read(), counters::cpu_ns());
     let answer = timed_answer(bench, turn, count);
     let cpu_ns = counters::cpu_ns().zip(cpu).map(|(now, before)| now.saturating_sub(before));
-    let resources = QueryResources { cpu_ns, energy_uj: energy.and_then(|before| meter.microjoules_since(&before)) };
-    match answer {
+    let mut resources = QueryResources { cpu_ns, energy_uj: energy.and_then(|before| meter.microjoules_since(&before)) };
+    if bench.model.local().is_none() {
+        // What this machine took while it waited says nothing of the answer.
+        resources = QueryResources::default();
+    }
+    Ok(match answer {
         Ok((query, generation, stage_ns, e2e_ns)) => {
             let flops = bench.query_flops(turn.variant, seed, turn.sample, &generation);
             let mut row = context.answered(sample, &query, &generation, flops);
@@ -139,20 +144,20 @@ fn time(bench: &Bench, turn: Turn, counts: &BTreeMap<(String, String), usize>, m
             row.scores.clear();
             JournalRow { stage_ns, ttft_ns: stage_ns.ttft(), e2e_ns, resources, ..row }
         }
-        Err(error) => context.failed(sample, error),
-    }
+        Err(error) => context.failed(sample, error.of_one()?),
+    })
 }
 
 type Answer = (Query, crate::lm::Generation, StageNs, u64);
 
 /// From the question to the last token, stage by stage.
-fn timed_answer(bench: &Bench, turn: Turn, count: usize) -> Result<Answer, String> {
+fn timed_answer(bench: &Bench, turn: Turn, count: usize) -> Result<Answer, RunError> {
     let sample = &bench.plan.dataset.test[turn.sample];
     let whole = Stopwatch::start();
     let mut stage_ns = StageNs::default();
     let picks = match (turn.variant.context(), bench.retriever) {
         (ContextSource::Retrieved, Some(retriever)) => {
-            let found = retriever.search(&sample.question, bench.plan.spec.retrieval.top_k, false).map_err(|error| chain(&error))?;
+            let found = retriever.search(&sample.question, bench.plan.spec.retrieval.top_k, false).map_err(RunError::retrieval)?;
             stage_ns.embed = found.embed_ns;
             stage_ns.search = found.search_ns;
             stage_ns.lexical = found.lexical_ns;
@@ -162,12 +167,11 @@ fn timed_answer(bench: &Bench, turn: Turn, count: usize) -> Result<Answer, Strin
         _ => bench.picks(turn.variant, turn.sample),
     };
     let watch = Stopwatch::start();
-    let query = bench.query_with(&sample.question, picks).map_err(|error| chain(&error))?;
+    let query = bench.query_with(&sample.question, picks)?;
     stage_ns.prompt = watch.elapsed_ns();
-    let prompt = Prompt { tokens: query.prompt.tokens.clone(), stream: sample.id.clone() };
-    let config = GenerationConfig { forced_tokens: Some(count), ..bench.generation_config() };
-    let mut generations = bench.generate(turn.variant, bench.plan.spec.seeds[0], &[prompt], &config).map_err(|error| chain(&error))?;
-    let generation = generations.remove(0);
+    let weights = bench.weights(turn.variant, bench.plan.spec.seeds[0]);
+    let ask = Ask { prompt: &query.prompt, stream: &sample.id };
+    let generation = weights.timed(ask, count, &bench.generation_config())?;
     let e2e_ns = whole.elapsed_ns();
     stage_ns.prefill = generation.prefill.as_nanos() as u64;
     stage_ns.decode = generation.decode.as_nanos() as u64;

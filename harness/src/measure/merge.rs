@@ -11,7 +11,7 @@ use crate::dataset::Sample;
 use crate::diagnostic::{Blame, Hint};
 use crate::retrieval::Chunk;
 use crate::store::journal::read_whole;
-use crate::store::manifest::{Manifest, PhaseRecord, ShardRecord};
+use crate::store::manifest::{Manifest, ModelRecord, PhaseRecord, ServedRecord, ShardRecord};
 use crate::store::row::{JournalRow, Phase};
 use crate::store::{RunFolder, StoreError, read_jsonl, write_jsonl};
 
@@ -213,6 +213,7 @@ fn write(parts: &[Part], rows: &[JournalRow], output: &Path) -> Result<Manifest,
     }
     let manifest = Manifest {
         phases: phases(parts),
+        model: ModelRecord { served: served(parts), ..first.manifest.model.clone() },
         shard: None,
         shards: parts.iter().map(record).collect(),
         caveats: caveats(parts),
@@ -268,6 +269,28 @@ fn phases(parts: &[Part]) -> Vec<PhaseRecord> {
         };
     }
     phases
+}
+
+/// What all parts together asked of a server.
+fn served(parts: &[Part]) -> Option<ServedRecord> {
+    let records = parts.iter().map(|part| part.manifest.model.served.clone());
+    let mut sum = records.reduce(|left, right| {
+        let (left, right) = (left?, right?);
+        Some(ServedRecord {
+            fingerprints: [left.fingerprints, right.fingerprints].concat(),
+            requests: left.requests + right.requests,
+            retries: left.retries + right.retries,
+            prompt_tokens: left.prompt_tokens + right.prompt_tokens,
+            completion_tokens: left.completion_tokens + right.completion_tokens,
+            uncounted: left.uncounted + right.uncounted,
+            money: left.money + right.money,
+            host: left.host,
+            interface: left.interface,
+        })
+    })??;
+    sum.fingerprints.sort();
+    sum.fingerprints.dedup();
+    Some(sum)
 }
 
 fn record(part: &Part) -> ShardRecord {

@@ -25,6 +25,7 @@ pub mod predicted;
 pub mod query;
 pub mod runner;
 pub mod scale;
+pub mod served;
 pub mod server;
 pub mod shard;
 pub mod source;

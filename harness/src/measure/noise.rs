@@ -5,11 +5,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::bench::{Answered, Bench};
+use super::bench::{Answered, Ask, Bench, Weights};
 use super::events::{Listener, RunEvent};
 use super::plan::NOISE_SAMPLES;
 use super::runner::RunError;
-use crate::lm::{GenerationConfig, LanguageModel as _, Prompt};
+use crate::lm::GenerationConfig;
 use crate::score;
 use crate::spec::{Dtype, VariantKind};
 use crate::store::manifest::NoiseRecord;
@@ -19,6 +19,7 @@ use crate::store::row::JournalRow;
 #[derive(Clone, Copy)]
 enum Change {
     OneAtATime,
+    AskedAgain,
     Weights(Dtype),
 }
 
@@ -26,6 +27,7 @@ impl Change {
     fn name(self) -> String {
         match self {
             Self::OneAtATime => "batch size 1".into(),
+            Self::AskedAgain => "the same question asked again".into(),
             Self::Weights(dtype) => format!("{} weights", dtype.name()),
         }
     }
@@ -37,16 +39,22 @@ impl Change {
 /// Of the model; [`RunError::Interrupted`] when the flag was set.
 pub fn run(bench: &Bench, rows: &[JournalRow], listener: &mut Listener) -> Result<Vec<NoiseRecord>, RunError> {
     let plan = bench.plan;
+    let Some(model) = bench.model.local() else { return measure(bench, rows, &[Change::AskedAgain], listener) };
     let mut changes = vec![Change::OneAtATime];
-    if bench.model.ignores_batches() {
+    if model.ignores_batches() {
         let others = [Dtype::F32, Dtype::Bf16, Dtype::Q8_0].into_iter().filter(|&dtype| dtype != plan.spec.model.dtype);
         changes.extend(others.map(Change::Weights));
     }
+    measure(bench, rows, &changes, listener)
+}
+
+fn measure(bench: &Bench, rows: &[JournalRow], changes: &[Change], listener: &mut Listener) -> Result<Vec<NoiseRecord>, RunError> {
+    let plan = bench.plan;
     let chosen = plan.drawn(NOISE_SAMPLES, plan.spec.measure.noise_samples);
     let total = chosen.len() * plan.spec.variants.len() * changes.len();
     listener(RunEvent::Phase { name: "noise", detail: "other batch size, other weight types", total: total as u64, unit: "answers" });
     let mut records = Vec::new();
-    for change in changes {
+    for &change in changes {
         for &variant in &plan.spec.variants {
             if bench.interrupt.load(Ordering::Relaxed) {
                 return Err(RunError::Interrupted);
@@ -63,18 +71,17 @@ pub fn run(bench: &Bench, rows: &[JournalRow], listener: &mut Listener) -> Resul
 
 fn compare(bench: &Bench, variant: VariantKind, change: Change, known: &[Answered]) -> Result<NoiseRecord, RunError> {
     let plan = bench.plan;
-    let prompt =
-        |known: &Answered| Prompt { tokens: known.query.prompt.tokens.clone(), stream: plan.dataset.test[known.sample].id.clone() };
-    let prompts: Vec<Prompt> = known.iter().map(prompt).collect();
+    let samples = &plan.dataset.test;
+    let asks: Vec<Ask> = known.iter().map(|known| Ask { prompt: &known.query.prompt, stream: &samples[known.sample].id }).collect();
     let config = bench.generation_config();
-    let (model, adapter) = bench.weights(variant, plan.spec.seeds[0]);
-    let answers = match change {
-        Change::OneAtATime => {
-            let config = GenerationConfig { batch_size: 1, ..config };
-            let each = prompts.iter().map(|prompt| model.generate(std::slice::from_ref(prompt), adapter, &config));
-            each.collect::<Result<Vec<_>, _>>()?.concat()
-        }
-        Change::Weights(dtype) => model.clone().with_form(dtype.weight_form()).generate(&prompts, adapter, &config)?,
+    let weights = bench.weights(variant, plan.spec.seeds[0]);
+    let answers = if let (Change::Weights(dtype), Weights::Local(model, adapter)) = (change, weights) {
+        let model = model.clone().with_form(dtype.weight_form());
+        Weights::Local(&model, adapter).generate(&asks, &config)?
+    } else {
+        let config = GenerationConfig { batch_size: 1, ..config };
+        let each = asks.iter().map(|ask| weights.generate(std::slice::from_ref(ask), &config));
+        each.collect::<Result<Vec<_>, _>>()?.concat()
     };
     let right = |sample: usize, answer: &str| {
         let scores = score::score_answer(answer, &plan.dataset.test[sample], &plan.spec.prompt.abstention);

@@ -5,16 +5,15 @@ use std::sync::atomic::Ordering;
 
 use rayon::prelude::*;
 
-use super::accuracy::chain;
-use super::bench::Bench;
+use super::bench::{Ask, Bench};
 use super::events::{Listener, RunEvent};
 use super::query::{Pick, picks_of};
 use super::runner::RunError;
 use crate::clock::Stopwatch;
-use crate::lm::Prompt;
 use crate::rng::Rng;
 use crate::spec::{ContextSource, VariantKind};
 use crate::store::manifest::OfflineRecord;
+use crate::variant::prompt::FittedPrompt;
 
 /// One record per variant and repeat, variants in turn, after a pass of each over a few questions that is not counted. A variant that fails
 /// has no record, and the reason is told.
@@ -35,7 +34,7 @@ pub fn run(bench: &Bench, listener: &mut Listener) -> Result<Vec<OfflineRecord>,
             match pass(bench, variant, if repeat == 0 { warm } else { &chosen }) {
                 Ok(record) if repeat > 0 => records.push(record),
                 Ok(_) => {}
-                Err(problem) => listener(RunEvent::Note(&format!("offline, {}: {problem}", variant.name()))),
+                Err(error) => listener(RunEvent::Note(&format!("offline, {}: {}", variant.name(), error.of_one()?))),
             }
             if repeat > 0 {
                 listener(RunEvent::Advance(1));
@@ -45,16 +44,15 @@ pub fn run(bench: &Bench, listener: &mut Listener) -> Result<Vec<OfflineRecord>,
     Ok(records)
 }
 
-fn pass(bench: &Bench, variant: VariantKind, chosen: &[usize]) -> Result<OfflineRecord, String> {
+fn pass(bench: &Bench, variant: VariantKind, chosen: &[usize]) -> Result<OfflineRecord, RunError> {
     let watch = Stopwatch::start();
-    let prompt = |&sample: &usize| -> Result<Prompt, String> {
-        let question = &bench.plan.dataset.test[sample];
-        let query = bench.query_with(&question.question, picks(bench, variant, sample)?).map_err(|error| chain(&error))?;
-        Ok(Prompt { tokens: query.prompt.tokens, stream: question.id.clone() })
+    let samples = &bench.plan.dataset.test;
+    let prompt = |&sample: &usize| -> Result<FittedPrompt, RunError> {
+        Ok(bench.query_with(&samples[sample].question, picks(bench, variant, sample)?)?.prompt)
     };
-    let prompts: Vec<Prompt> = chosen.par_iter().map(prompt).collect::<Result<_, _>>()?;
-    let generations =
-        bench.generate(variant, bench.plan.spec.seeds[0], &prompts, &bench.generation_config()).map_err(|error| chain(&error))?;
+    let prompts: Vec<FittedPrompt> = chosen.par_iter().map(prompt).collect::<Result<_, _>>()?;
+    let asks: Vec<Ask> = prompts.iter().zip(chosen).map(|(prompt, &sample)| Ask { prompt, stream: &samples[sample].id }).collect();
+    let generations = bench.generate(variant, bench.plan.spec.seeds[0], &asks, &bench.generation_config())?;
     let seconds = watch.elapsed().as_secs_f64();
     Ok(OfflineRecord {
         variant: variant.name().to_owned(),
@@ -66,11 +64,11 @@ fn pass(bench: &Bench, variant: VariantKind, chosen: &[usize]) -> Result<Offline
 }
 
 /// Passages are searched anew; given ones are as they were.
-fn picks(bench: &Bench, variant: VariantKind, sample: usize) -> Result<Vec<Pick>, String> {
+fn picks(bench: &Bench, variant: VariantKind, sample: usize) -> Result<Vec<Pick>, RunError> {
     match (variant.context(), bench.retriever) {
         (ContextSource::Retrieved, Some(retriever)) => {
             let question = &bench.plan.dataset.test[sample].question;
-            let found = retriever.search(question, bench.plan.spec.retrieval.top_k, false).map_err(|error| chain(&error))?;
+            let found = retriever.search(question, bench.plan.spec.retrieval.top_k, false).map_err(RunError::retrieval)?;
             Ok(picks_of(&found))
         }
         _ => Ok(bench.picks(variant, sample)),

@@ -6,20 +6,19 @@ use std::path::{Path, PathBuf};
 use super::identity::{differing_keys, run_id};
 use super::predicted::{self, GivenAnswers};
 use super::shard::Share;
-use super::source::ModelSource;
+use super::source::{Model, ModelSource};
 use crate::clock::Stopwatch;
 use crate::dataset::{self, Dataset, DatasetError, Sample};
 use crate::diagnostic::{Blame, Hint};
 use crate::finetune::{self, GivenAdapter, TrainingError};
-use crate::lm::LocalModel;
 use crate::lm::chat::{Chat, ChatTemplate};
 use crate::lm::tokenizer::Tokenizer;
 use crate::lm::{ComputeDevice, DeviceError, ModelError};
 use crate::retrieval::{self, CrossEncoder, RetrievalEmbedder, RetrievalError, SearchModels};
 use crate::rng::Rng;
-use crate::spec::{self, ContextSource, RunSpec, SpecError, SpecProblem, TrainContext, VariantKind};
+use crate::spec::{self, ContextSource, EndpointKind, RunSpec, SpecError, SpecProblem, TrainContext, VariantKind};
 use crate::store::manifest::Shard;
-use crate::variant::prompt::{PromptError, PromptTemplate};
+use crate::variant::prompt::{Encoded, PromptError, PromptTemplate};
 
 /// A run that can be carried out.
 pub struct RunPlan {
@@ -135,9 +134,12 @@ impl Hint for PlanError {
 }
 
 impl PlanError {
-    /// A plan only ever fails because of the request.
+    /// A plan fails because of the request, or because a server is not there.
     pub fn blame(&self) -> Blame {
-        Blame::Request
+        match self {
+            Self::Retrieval(source) if matches!(**source, RetrievalError::Remote(_)) => Blame::Runtime,
+            _ => Blame::Request,
+        }
     }
 }
 
@@ -150,19 +152,21 @@ impl RunPlan {
         }
         let device = ComputeDevice::open(spec.model.device)?;
         let template = PromptTemplate::new(&spec.prompt.template)?;
-        let model_error = |source| PlanError::Model { name: spec.model.path.display().to_string(), source: Box::new(source) };
-        let path = if spec.uses_model() { &*spec.model.path } else { Path::new("builtin") };
-        let model = ModelSource::open(path, &spec.model.tokenizer, base_dir).map_err(model_error)?;
+        let model_error = |source| PlanError::Model { name: spec.model_name(), source: Box::new(source) };
+        let model = ModelSource::of(&spec, base_dir).map_err(model_error)?;
         let dataset = load_dataset(&spec, base_dir)?;
         let predictions = predicted::load(&spec, base_dir, &dataset)?;
         let context_length = if spec.uses_model() { window(&spec, &model)? } else { 0 };
         let mut hashes = BTreeMap::from([("dataset".to_owned(), dataset.hash.clone())]);
         if spec.uses_model() {
-            hashes.insert("model".to_owned(), model.weights_hash().map_err(model_error)?);
-            hashes.insert("tokenizer".to_owned(), model.tokenizer().hash());
+            hashes.extend(model.weights_hash().map_err(model_error)?.map(|hash| ("model".to_owned(), hash)));
+            hashes.extend(model.tokenizer().map(|tokenizer| ("tokenizer".to_owned(), tokenizer.hash())));
             hashes.insert("prompt".to_owned(), blake3::hash(spec.prompt.template.as_bytes()).to_hex().to_string());
         }
-        let chat = if spec.uses_model() { open_chat(&spec, model.tokenizer(), base_dir, &mut hashes)? } else { None };
+        let chat = match model.tokenizer().filter(|_| spec.uses_model()) {
+            Some(tokenizer) => open_chat(&spec, tokenizer, base_dir, &mut hashes)?,
+            None => None,
+        };
         hashes.extend(predictions.iter().map(|given| (given.key(), given.hash.clone())));
         if spec.retrieves() {
             check_search_models(&spec, base_dir).map_err(retrieval_error)?;
@@ -251,17 +255,29 @@ impl RunPlan {
         self.share.as_ref().is_none_or(|share| share.shard.index == 1)
     }
 
-    /// The model's tokenizer.
+    /// The tokenizer of a model whose weights are here.
     pub fn tokenizer(&self) -> &Tokenizer {
-        self.model.tokenizer()
+        self.model.tokenizer().expect("tokens are put to models of this machine, which have a tokenizer")
     }
 
-    /// The tokens that a prompt's text is put to the model as: in training, when answering, and when timing.
-    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        match &self.chat {
-            Some(chat) => chat.prompt(self.tokenizer(), text),
-            None => self.tokenizer().encode_prompt(text),
+    /// Tokens of a text: the model's, or an estimate where it is served and its tokenizer is not at hand.
+    pub fn count(&self, text: &str) -> usize {
+        match self.model.served() {
+            Some(model) => model.count(text),
+            None => self.tokenizer().count(text).unwrap_or(usize::MAX),
         }
+    }
+
+    /// The tokens that a prompt's text is put to the model as: in training, when answering, and when timing. A server makes its own.
+    pub fn encode_prompt(&self, text: &str) -> Result<Encoded, ModelError> {
+        if let Some(model) = self.model.served() {
+            return Ok(Encoded { tokens: Vec::new(), length: model.count_prompt(text) });
+        }
+        let tokens = match &self.chat {
+            Some(chat) => chat.prompt(self.tokenizer(), text)?,
+            None => self.tokenizer().encode_prompt(text)?,
+        };
+        Ok(tokens.into())
     }
 
     /// The adapter that is given for a kind, if it is not to be trained here.
@@ -269,8 +285,8 @@ impl RunPlan {
     /// # Errors
     /// What [`finetune::load_given`] refuses.
     pub fn given_adapter(&self, kind: TrainContext) -> Result<Option<GivenAdapter>, TrainingError> {
-        let Some(folder) = self.spec.given(kind) else { return Ok(None) };
-        finetune::load_given(&self.base_dir.join(folder), self.model.config(), self.tokenizer(), self.device.candle()).map(Some)
+        let (Some(folder), Some(config)) = (self.spec.given(kind), self.model.config()) else { return Ok(None) };
+        finetune::load_given(&self.base_dir.join(folder), config, self.tokenizer(), self.device.candle()).map(Some)
     }
 
     /// Folder of the embedder, or `builtin`.
@@ -283,8 +299,13 @@ impl RunPlan {
     /// # Errors
     /// Of their folders.
     pub fn load_search_models(&self) -> Result<SearchModels, RetrievalError> {
-        let embedder = RetrievalEmbedder::load(&self.embedder_path(), &self.spec.retrieval.embedding)?;
-        let load = |path: &Path| {
+        let retrieval = &self.spec.retrieval;
+        let embedder = if retrieval.endpoint.is_set() {
+            RetrievalEmbedder::served(&retrieval.endpoint, &retrieval.embedding)?
+        } else {
+            RetrievalEmbedder::load(&self.embedder_path(), &retrieval.embedding)?
+        };
+        let load = |path: &Path| -> Result<(CrossEncoder, f64), RetrievalError> {
             let watch = Stopwatch::start();
             let reranker = CrossEncoder::load(&self.base_dir.join(path))?;
             Ok((reranker, watch.elapsed().as_secs_f64()))
@@ -293,17 +314,25 @@ impl RunPlan {
         Ok(SearchModels { embedder, reranker })
     }
 
-    /// Loads the model onto the plan's device, to answer with weights of the type that the spec names.
+    /// Loads the model onto the plan's device, to answer with weights of the type that the spec names; or finds its server there.
     ///
     /// # Errors
-    /// Failures while reading.
-    pub fn load_model(&self) -> Result<LocalModel, ModelError> {
-        let model = self.model.load(self.context_length, &self.device)?.with_form(self.spec.model.dtype.weight_form());
+    /// Failures while reading, or of the server.
+    pub fn load_model(&self) -> Result<Model, ModelError> {
+        let model = match self.model.load(self.context_length, &self.device)? {
+            Model::Local(model) => model.with_form(self.spec.model.dtype.weight_form()),
+            served @ Model::Served(_) => return Ok(served),
+        };
         // Packed now, so that loading holds it and no answer does.
         if model.ignores_batches() {
             model.engine()?;
         }
-        Ok(model)
+        Ok(Model::Local(Box::new(model)))
+    }
+
+    /// What the model computes on, as the manifest says it.
+    pub fn device_label(&self) -> &str {
+        if self.model.served().is_some() { SERVED } else { self.device.label() }
     }
 
     /// Longest prompt that leaves room for an answer.
@@ -318,10 +347,17 @@ impl RunPlan {
 
     fn check_needs(&self) -> Result<(), PlanError> {
         let mismatch = |problem: String, mend: &str| Err(PlanError::Mismatch { problem, mend: mend.into() });
+        let chooses = self.dataset.test.iter().any(|sample| !sample.choices.is_empty());
+        if self.spec.is_served() && chooses && self.spec.model.endpoint.kind == EndpointKind::Chat {
+            return mismatch(
+                "the dataset has multiple-choice questions, which are scored by the likelihood of the choices, and a chat endpoint tells none".into(),
+                "set `model.endpoint.kind` to `completions`, if the server gives log-probabilities of what it reads",
+            );
+        }
         for variant in &self.spec.variants {
             let name = variant.name();
             let examples = self.spec.finetune.examples;
-            let trained = self.spec.adapter_of(*variant).is_some_and(|kind| self.spec.given(kind).is_none());
+            let trained = self.spec.trained().any(|kind| self.spec.adapter_of(*variant) == Some(kind));
             if trained && examples.has_labels() && self.dataset.train.is_empty() {
                 return mismatch(
                     format!("variant `{name}` needs training questions and the dataset has none"),
@@ -364,7 +400,7 @@ impl RunPlan {
         let mut too_long = Vec::new();
         for sample in &self.dataset.test {
             let text = self.template.render(&sample.question, &[])?;
-            if self.encode_prompt(&text).map_err(|source| self.model_error(source))?.len() > room {
+            if self.encode_prompt(&text).map_err(|source| self.model_error(source))?.length > room {
                 too_long.push(sample.id.as_str());
             }
         }
@@ -413,7 +449,7 @@ impl RunPlan {
     }
 
     fn model_error(&self, source: ModelError) -> PlanError {
-        PlanError::Model { name: self.spec.model.path.display().to_string(), source: Box::new(source) }
+        PlanError::Model { name: self.spec.model_name(), source: Box::new(source) }
     }
 
     /// `top_k` against the corpus; chunks are only counted when there might be too few.
@@ -422,7 +458,7 @@ impl RunPlan {
         if !self.spec.retrieves() || top_k <= self.dataset.documents.len() {
             return Ok(());
         }
-        let count = |text: &str| self.tokenizer().count(text).unwrap_or(usize::MAX);
+        let count = |text: &str| self.count(text);
         let chunked = retrieval::chunk::chunk_documents(&self.dataset.documents, &self.spec.retrieval.chunk, &count);
         let chunks = chunked.map_err(retrieval_error)?.chunks;
         if top_k <= chunks.len() {
@@ -444,8 +480,8 @@ impl RunPlan {
             found.push(format!("the folder holds {}, asked for is {}", name(manifest.shard), name(shard)));
         }
         // `auto` may find another one than before.
-        if manifest.machine.device != self.device.label() {
-            found.push(format!("the device was {}, is {}", manifest.machine.device, self.device.label()));
+        if manifest.machine.device != self.device_label() {
+            found.push(format!("the device was {}, is {}", manifest.machine.device, self.device_label()));
         }
         for (name, hash) in &self.hashes {
             if manifest.hashes.get(name).is_some_and(|before| before != hash) {
@@ -471,6 +507,9 @@ pub fn adapter_name(kind: TrainContext, seed: u64) -> String {
     }
 }
 
+/// What stands for the device of a model behind an endpoint.
+pub const SERVED: &str = "a server";
+
 /// What a training example without an answer teaches.
 pub fn reference_of<'a>(sample: &'a Sample, spec: &'a RunSpec) -> Option<&'a str> {
     if sample.answerable { sample.references.first().map(String::as_str) } else { spec.prompt.abstention.first().map(String::as_str) }
@@ -486,9 +525,11 @@ fn anchored(path: &Path, base_dir: &Path) -> PathBuf {
 
 /// What can be found wrong with embedder and reranker without their weights.
 fn check_search_models(spec: &RunSpec, base_dir: &Path) -> Result<(), RetrievalError> {
-    let embedder = anchored(&spec.retrieval.embedder, base_dir);
-    retrieval::check_embedder(&embedder)?;
-    retrieval::prefixes(&embedder, &spec.retrieval.embedding)?;
+    if !spec.retrieval.endpoint.is_set() {
+        let embedder = anchored(&spec.retrieval.embedder, base_dir);
+        retrieval::check_embedder(&embedder)?;
+        retrieval::prefixes(&embedder, &spec.retrieval.embedding)?;
+    }
     spec.retrieval.reranker().map_or(Ok(()), |path| retrieval::check_reranker(&base_dir.join(path)))
 }
 
@@ -521,15 +562,16 @@ fn open_chat(
     };
     let Some(source) = source else { return Ok(None) };
     let today = spec.prompt.chat_date.parse().map_err(|error| problem(format!("{error}")))?;
-    let template = ChatTemplate::new(&source, today)
-        .map_err(|source| PlanError::Model { name: spec.model.path.display().to_string(), source: Box::new(source) })?;
+    let template =
+        ChatTemplate::new(&source, today).map_err(|source| PlanError::Model { name: spec.model_name(), source: Box::new(source) })?;
     hashes.insert("chat".to_owned(), blake3::hash(source.template.as_bytes()).to_hex().to_string());
     Ok(Some(Chat::new(template, &spec.prompt.system)))
 }
 
 fn window(spec: &RunSpec, model: &ModelSource) -> Result<usize, PlanError> {
-    let own = model.config().max_position_embeddings;
     let asked = spec.model.max_context;
+    // Of a server only what the spec says is known.
+    let own = model.config().map_or(asked, |config| config.max_position_embeddings);
     let problem = |key: &str, message: String| SpecError::Problems(vec![SpecProblem { key: key.into(), line: None, message }]).into();
     if asked > own {
         return Err(problem("model.max_context", format!("is {asked}, and the model's own context is {own}")));

@@ -6,7 +6,7 @@ use crate::retrieval::{Chunk, Retrieved};
 use crate::score;
 use crate::spec::{ContextSource, VariantKind};
 use crate::store::row::{HitRow, JournalRow, Phase};
-use crate::variant::prompt::{FittedPrompt, Passage, PromptError, PromptTemplate};
+use crate::variant::prompt::{Encoded, FittedPrompt, Passage, PromptError, PromptTemplate};
 
 /// A passage chosen for a question.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +47,7 @@ impl Query {
         picks: Vec<Pick>,
         chunks: &[Chunk],
         room: usize,
-        encode: impl Fn(&str) -> Result<Vec<u32>, E>,
+        encode: impl Fn(&str) -> Result<Encoded, E>,
     ) -> Result<Self, PromptError> {
         let passages: Vec<Passage> =
             picks.iter().map(|pick| &chunks[pick.chunk]).map(|chunk| Passage { title: &chunk.title, text: &chunk.text }).collect();
@@ -88,8 +88,8 @@ impl RowContext<'_> {
         JournalRow { error: Some(error), ..self.blank(sample) }
     }
 
-    /// The row of an answer. Times are left at zero; `flops` is the whole query's.
-    pub fn answered(&self, sample: &Sample, query: &Query, generation: &Generation, flops: f64) -> JournalRow {
+    /// The row of an answer. Times are left at zero; `flops` is the whole query's, where it can be counted.
+    pub fn answered(&self, sample: &Sample, query: &Query, generation: &Generation, flops: Option<f64>) -> JournalRow {
         let answer = generation.text.trim().to_owned();
         let mut scores = score::score_answer(&answer, sample, self.abstention);
         if self.variant.context() == ContextSource::Retrieved && !sample.relevant.is_empty() {

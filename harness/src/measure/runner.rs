@@ -11,17 +11,19 @@ use super::energy::EnergyMeter;
 use super::events::{Listener, RunEvent};
 use super::hash::result_hash;
 use super::plan::{PlanError, RunPlan, adapter_name};
+use super::source::Model;
 use super::training::{self, Adapters};
-use super::{accuracy, audit, calibration, counters, latency, noise, offline, predicted, server};
+use super::{accuracy, audit, calibration, counters, latency, noise, offline, predicted, served, server};
 use crate::clock::Stopwatch;
 use crate::diagnostic::{Blame, Hint};
 use crate::finetune::{TrainingError, TunedWeights};
 use crate::lm::ModelError;
 use crate::lm::local::LocalModel;
+use crate::lm::remote::Usage;
 use crate::retrieval::{IndexFigures, RetrievalError, Retriever};
 use crate::spec::{DeviceName, VariantKind};
 use crate::store::journal::Journal;
-use crate::store::manifest::{DatasetRecord, Manifest, ModelRecord, PhaseRecord};
+use crate::store::manifest::{DatasetRecord, IndexRecord, Manifest, ModelRecord, PhaseRecord};
 use crate::store::row::{JournalRow, Phase};
 use crate::store::{RunFolder, StoreError, write_jsonl};
 use crate::variant::prompt::PromptError;
@@ -71,13 +73,23 @@ impl RunError {
         Self::Retrieval(Box::new(error))
     }
 
+    /// What the row of a question says that failed like this; or the error itself, where every other question would fail as well.
+    pub(super) fn of_one(self) -> Result<String, Self> {
+        match &self {
+            Self::Model(error) if error.stops().is_none() => Ok(accuracy::chain(error)),
+            Self::Retrieval(error) if error.stops().is_none() => Ok(accuracy::chain(&**error)),
+            Self::Prompt(error) => Ok(accuracy::chain(error)),
+            _ => Err(self),
+        }
+    }
+
     /// Whose fault it is.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Plan(_)
-            | Self::Changed { .. }
-            | Self::NoAdapter { .. }
-            | Self::Store(StoreError::NotEmpty { .. } | StoreError::NotARun { .. }) => Blame::Request,
+            Self::Plan(error) => error.blame(),
+            Self::Changed { .. } | Self::NoAdapter { .. } | Self::Store(StoreError::NotEmpty { .. } | StoreError::NotARun { .. }) => {
+                Blame::Request
+            }
             _ => Blame::Runtime,
         }
     }
@@ -149,6 +161,9 @@ pub fn run(request: &RunRequest, listener: &mut Listener) -> Result<Manifest, Ru
     let folder = open_folder(request)?;
     let (mut journal, mut rows) = Journal::<JournalRow>::open(&folder.journal())?;
     let mut manifest = if folder.manifest().is_file() { folder.read_manifest()? } else { new_manifest(request) };
+    // A server may have moved since the run began; where it is now is where the run can be verified.
+    manifest.spec.model.endpoint = plan.spec.model.endpoint.clone();
+    manifest.spec.retrieval.endpoint = plan.spec.retrieval.endpoint.clone();
     folder.write_manifest(&manifest)?;
     write_jsonl(&folder.samples(), &plan.dataset.test)?;
 
@@ -156,12 +171,32 @@ pub fn run(request: &RunRequest, listener: &mut Listener) -> Result<Manifest, Ru
         share.write(&folder)?;
     }
 
+    if let Some(model) = plan.model.served() {
+        model.budget().begin_with(spent_before(&manifest, &rows));
+    }
+    let before = manifest.model.served.clone();
     let outcome = measure(request, &folder, &mut manifest, &mut journal, &mut rows, listener);
+    if let Some(model) = plan.model.served() {
+        manifest.model.served = Some(served::record(model, &plan.spec.model.endpoint, before.as_ref()));
+    }
     if matches!(outcome, Ok(Reached::End)) {
         manifest.result_hash = Some(result_hash(&rows));
     }
     folder.write_manifest(&manifest)?;
     outcome.map(|_| manifest)
+}
+
+/// What the run's earlier stretches spent: what the manifest says, or the rows, if the run was killed before it was written.
+fn spent_before(manifest: &Manifest, rows: &[JournalRow]) -> Usage {
+    let noted = manifest.model.served.as_ref();
+    let noted = noted
+        .map_or_else(Usage::default, |served| Usage { prompt_tokens: served.prompt_tokens, completion_tokens: served.completion_tokens });
+    let own = rows.iter().filter(|row| manifest.spec.variants.iter().any(|variant| variant.name() == row.variant));
+    let told = own.fold(Usage::default(), |sum, row| Usage {
+        prompt_tokens: sum.prompt_tokens + u64::from(row.prompt_tokens),
+        completion_tokens: sum.completion_tokens + u64::from(row.completion_tokens),
+    });
+    noted.at_least(told)
 }
 
 fn open_folder(request: &RunRequest) -> Result<RunFolder, RunError> {
@@ -207,20 +242,24 @@ fn measure(
         None => Vec::new(),
     };
     let model = phase(manifest, "load", || {
-        listener(RunEvent::Phase { name: "load", detail: &plan.spec.model.path.display().to_string(), total: 0, unit: "" });
+        listener(RunEvent::Phase { name: "load", detail: &plan.spec.model_name(), total: 0, unit: "" });
         Ok(plan.load_model()?)
     })?;
-    manifest.model.weight_bytes = model.weight_bytes();
+    if let Some(model) = model.local() {
+        manifest.model.weight_bytes = model.weight_bytes();
+    }
     stop_if(request.interrupt)?;
 
     let mut index = None;
     if plan.spec.retrieves() {
         let (retriever, figures, cpu_seconds) = phase(manifest, "index", || build_index(plan, listener))?;
         manifest.hashes.insert("index".to_owned(), figures.graph_hash.clone());
-        manifest.index = Some(figures.record(cpu_seconds));
+        let charged = retriever.embedder().tokens_charged();
         let questions: Vec<&str> = plan.dataset.test.iter().map(|sample| sample.question.as_str()).collect();
         let found =
             phase(manifest, "search", || retriever.search_batch(&questions, plan.spec.retrieval.top_k).map_err(RunError::retrieval))?;
+        let embedder = served::embedder_record(&plan.spec.retrieval.endpoint, &retriever, charged, questions.len());
+        manifest.index = Some(IndexRecord { embedder, ..figures.record(cpu_seconds) });
         index = Some((retriever, found));
     }
     let retriever = index.as_ref().map(|(retriever, _)| retriever);
@@ -228,9 +267,9 @@ fn measure(
     stop_if(request.interrupt)?;
 
     let mut adapters = Adapters::new();
-    if !plan.spec.adapters().is_empty() {
+    if let (false, Model::Local(model)) = (plan.spec.adapters().is_empty(), &model) {
         let watch = Stopwatch::start();
-        let trained = phase(manifest, "train", || training::train_all(plan, folder, &model, retriever, request.interrupt, listener))?;
+        let trained = phase(manifest, "train", || training::train_all(plan, folder, model, retriever, request.interrupt, listener))?;
         let stepping: f64 = trained.records.iter().map(|record| record.seconds).sum();
         // Adapters that were loaded took their time in an earlier stretch.
         add_overhead(manifest, "train", watch.elapsed().as_secs_f64() - stepping);
@@ -251,7 +290,7 @@ fn measure(
     if request.train_only {
         return Ok(Reached::Adapters);
     }
-    let tuned = full_models(&model, &adapters);
+    let tuned = model.local().map_or_else(BTreeMap::new, |model| full_models(model, &adapters));
     let bench = Bench::new(plan, &model, &adapters, &tuned, index.as_ref(), request.interrupt);
     write_passages(folder, &bench)?;
 
@@ -299,9 +338,12 @@ fn measure(
             let contention = contention.record();
             Ok(is_timed.then(|| (calibration::record(before, calibration::rounds()), contention, timed.warmup)))
         })?;
+        // How fast and how busy this machine is says nothing of a server's times.
+        let is_here = model.local().is_some();
         // A run that had nothing left to time keeps the figures of when it was timed.
         if let Some((calibration, contention, warmup)) = surroundings {
-            (manifest.calibration, manifest.contention, manifest.warmup) = (Some(calibration), contention, warmup);
+            (manifest.calibration, manifest.contention) = (Some(calibration).filter(|_| is_here), contention.filter(|_| is_here));
+            manifest.warmup = warmup;
         }
         folder.write_manifest(manifest)?;
     }
@@ -339,7 +381,7 @@ pub(super) fn build_index(plan: &RunPlan, listener: &mut Listener) -> Result<(Re
     listener(RunEvent::Phase { name: "index", detail: &plan.dataset.info.name, total: documents.len() as u64, unit: "documents" });
     let cpu = counters::cpu_seconds();
     let models = plan.load_search_models().map_err(RunError::retrieval)?;
-    let count = |text: &str| plan.tokenizer().count(text).unwrap_or(usize::MAX);
+    let count = |text: &str| plan.count(text);
     let (retriever, figures) = Retriever::build(documents, &plan.spec.retrieval, models, &count).map_err(RunError::retrieval)?;
     listener(RunEvent::Advance(documents.len() as u64));
     Ok((retriever, figures, counters::cpu_seconds() - cpu))
@@ -378,7 +420,7 @@ fn new_manifest(request: &RunRequest) -> Manifest {
         git_commit: request.git_commit.clone(),
         started_at: request.started_at.clone(),
         hashes: plan.hashes.clone(),
-        machine: counters::machine(plan.device.label()),
+        machine: counters::machine(plan.device_label()),
         dataset: DatasetRecord {
             name: dataset.info.name.clone(),
             version: dataset.info.version.clone(),
@@ -408,7 +450,14 @@ fn new_manifest(request: &RunRequest) -> Manifest {
 }
 
 fn model_record(plan: &RunPlan) -> ModelRecord {
-    let config = plan.model.config();
+    let Some(config) = plan.model.config() else {
+        return ModelRecord {
+            path: plan.spec.model_name(),
+            context_length: plan.context_length,
+            served: plan.model.served().map(|model| served::record(model, &plan.spec.model.endpoint, None)),
+            ..ModelRecord::none()
+        };
+    };
     ModelRecord {
         path: plan.spec.model.path.display().to_string(),
         revision: plan.model.revision().map(str::to_owned),
@@ -417,24 +466,26 @@ fn model_record(plan: &RunPlan) -> ModelRecord {
         context_length: plan.context_length,
         // Of f32 weights; corrected when they are loaded and packed.
         weight_bytes: 4 * config.parameter_count() as u64,
+        served: None,
     }
 }
 
 /// What a reader of the report must know before the first number.
 fn caveats(plan: &RunPlan) -> Vec<String> {
     let mut caveats = plan.dataset.notes.clone();
+    caveats.extend(served::notes(plan));
     let (given, trained): (Vec<_>, Vec<_>) = plan.spec.adapters().into_iter().partition(|&kind| plan.spec.given(kind).is_some());
-    for kind in given {
+    for kind in given.into_iter().filter(|_| !plan.spec.is_served()) {
         let users: Vec<&str> = plan.spec.variants.iter().filter(|&&v| plan.spec.adapter_of(v) == Some(kind)).map(|v| v.name()).collect();
         let base = plan.given_adapter(kind).ok().flatten().and_then(|given| given.base_name);
         let base = base.map(|name| format!("; it names the base `{name}`, and shapes and vocabulary fit")).unwrap_or_default();
         caveats.push(format!("the adapter of {} was given: what its training cost is not known here{base}", users.join(" and ")));
     }
     caveats.extend(plan.predictions.iter().flat_map(predicted::GivenAnswers::notes));
-    if !trained.is_empty() && plan.spec.seeds.len() == 1 {
+    if !trained.is_empty() && !plan.spec.is_served() && plan.spec.seeds.len() == 1 {
         caveats.push("one training seed: the spread between trainings is not measured; set `seeds = [1, 2, 3]` for it".into());
     }
-    if plan.spec.uses_model() && plan.spec.model.device == DeviceName::Auto {
+    if plan.spec.uses_model() && !plan.spec.is_served() && plan.spec.model.device == DeviceName::Auto {
         caveats.push(format!("`model.device = \"auto\"` took {}: times belong to that device", plan.device.label()));
     }
     if plan.spec.retrieves() && plan.spec.retrieval.search.method.is_dense() && !plan.spec.retrieval.store.is_memory() {

@@ -89,7 +89,7 @@ pub fn parts(seen: &Seen, size: Size) -> Vec<Part> {
         Part::new(
             "chunking and embedding the corpus",
             seconds(seen.embed_seconds * growth),
-            "an embedding server on GPUs: Text Embeddings Inference or vLLM (ragft does not ask one yet)",
+            "an embedding server on GPUs: Text Embeddings Inference or vLLM (`retrieval.endpoint`)",
         ),
         Part::new(
             "building the graph",
@@ -104,7 +104,7 @@ pub fn parts(seen: &Seen, size: Size) -> Vec<Part> {
         Part::new(
             "answering every question with every variant",
             seconds(seen.answer_seconds * size.questions),
-            "`--shard I/N` on so many machines (Slurm, Kubernetes), or vLLM or SGLang on GPUs, whose answers come back as `--predictions`",
+            "`--shard I/N` on so many machines (Slurm, Kubernetes), or vLLM or SGLang on GPUs (`model.endpoint`)",
         ),
         Part::new(
             "training the adapters",

@@ -98,7 +98,7 @@ pub fn run(bench: &Bench, counts: &BTreeMap<(String, String), usize>, listener: 
     let mut rows = Vec::new();
     for &variant in &spec.variants {
         for warm in stream.iter().take(spec.measure.warmup) {
-            let _ = answer(bench, variant, warm, counts);
+            let _ = answer(bench, variant, warm, counts)?;
         }
         let mut clock = WallClock(Stopwatch::start());
         let served = serve(&mut clock, &stream, |arrival| {
@@ -106,7 +106,7 @@ pub fn run(bench: &Bench, counts: &BTreeMap<(String, String), usize>, listener: 
                 return Err(RunError::Interrupted);
             }
             listener(RunEvent::Advance(1));
-            Ok(answer(bench, variant, arrival, counts))
+            answer(bench, variant, arrival, counts)
         })?;
         rows.extend(stream.iter().zip(served).enumerate().map(|(number, (arrival, (served, answered)))| ServerRow {
             variant: variant.name().to_owned(),
@@ -122,10 +122,17 @@ pub fn run(bench: &Bench, counts: &BTreeMap<(String, String), usize>, listener: 
     Ok(rows)
 }
 
-/// Nanoseconds to the first token.
-fn answer(bench: &Bench, variant: VariantKind, arrival: &Arrival, counts: &BTreeMap<(String, String), usize>) -> Result<u64, String> {
+/// Nanoseconds to the first token, or why there is none.
+fn answer(
+    bench: &Bench,
+    variant: VariantKind,
+    arrival: &Arrival,
+    counts: &BTreeMap<(String, String), usize>,
+) -> Result<Result<u64, String>, RunError> {
     let id = &bench.plan.dataset.test[arrival.sample].id;
-    let count = counts.get(&(variant.name().to_owned(), id.clone())).ok_or("no answer in the accuracy pass to replay")?;
+    let Some(count) = counts.get(&(variant.name().to_owned(), id.clone())) else {
+        return Ok(Err("no answer in the accuracy pass to replay".to_owned()));
+    };
     latency::first_token_ns(bench, Turn { variant, sample: arrival.sample, repeat: 0 }, *count)
 }
 

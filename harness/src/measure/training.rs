@@ -105,8 +105,7 @@ pub fn train_all(
 /// [`RunError::NoAdapter`] if one is not finished there.
 pub fn take_adapters(plan: &RunPlan, folder: &RunFolder, from: &RunFolder) -> Result<Vec<TrainingRecord>, RunError> {
     let seeds = &plan.spec.seeds;
-    let trained = plan.spec.adapters().into_iter().filter(|&kind| plan.spec.given(kind).is_none());
-    for name in trained.flat_map(|kind| seeds.iter().map(move |&seed| adapter_name(kind, seed))) {
+    for name in plan.spec.trained().flat_map(|kind| seeds.iter().map(move |&seed| adapter_name(kind, seed))) {
         let (source, target) = (from.adapter(&name), folder.adapter(&name));
         if !finetune::is_finished(&source) {
             return Err(RunError::NoAdapter { path: source.display().to_string() });

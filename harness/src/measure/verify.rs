@@ -12,6 +12,7 @@ use super::hash::result_hash;
 use super::plan::{PlanError, RunPlan, adapter_name};
 use super::predicted;
 use super::runner::{RunError, build_index, full_models};
+use super::source::Model;
 use super::training::{self, Adapters};
 use crate::finetune;
 use crate::rng::Rng;
@@ -92,7 +93,7 @@ pub fn verify(request: &VerifyRequest, listener: &mut Listener) -> Result<Verifi
         return Ok(found);
     }
 
-    listener(RunEvent::Phase { name: "load", detail: &plan.spec.model.path.display().to_string(), total: 0, unit: "" });
+    listener(RunEvent::Phase { name: "load", detail: &plan.spec.model_name(), total: 0, unit: "" });
     let model = plan.load_model()?;
     let mut index = None;
     if plan.spec.retrieves() {
@@ -104,14 +105,14 @@ pub fn verify(request: &VerifyRequest, listener: &mut Listener) -> Result<Verifi
     }
     let retriever = index.as_ref().map(|(retriever, _)| retriever);
     let mut adapters = Adapters::new();
-    if !plan.spec.adapters().is_empty() {
-        let loaded = training::train_all(plan, folder, &model, retriever, request.interrupt, listener)?;
+    if let (false, Model::Local(model)) = (plan.spec.adapters().is_empty(), &model) {
+        let loaded = training::train_all(plan, folder, model, retriever, request.interrupt, listener)?;
         for (kind, seed, hash) in &loaded.hashes {
             found.mismatches.extend(hash_differs(&manifest, &format!("adapter/{}", adapter_name(*kind, *seed)), hash));
         }
         adapters = loaded.adapters;
     }
-    let tuned = full_models(&model, &adapters);
+    let tuned = model.local().map_or_else(BTreeMap::new, |model| full_models(model, &adapters));
     let bench = Bench::new(plan, &model, &adapters, &tuned, index.as_ref(), request.interrupt);
     answer_again(request, &bench, &recorded, &mut found, listener)?;
     Ok(found)
@@ -154,7 +155,7 @@ fn answer_again(
             let chosen: BTreeSet<usize> = Rng::new(request.seed, &label).sample_indices(n, request.questions.min(n)).into_iter().collect();
             let detail = format!("{} seed {seed}", variant.name());
             listener(RunEvent::Phase { name: "verify", detail: &detail, total: chosen.len() as u64, unit: "questions" });
-            for row in accuracy::again(bench, variant, seed, &chosen, &mut answers) {
+            for row in accuracy::again(bench, variant, seed, &chosen, &mut answers)? {
                 match known.get(&(variant.name(), seed, row.sample_id.as_str())) {
                     Some(before) => compare(before, &row, found),
                     None => found.mismatches.push(format!("the journal has no row of `{}` for `{}`", variant.name(), row.sample_id)),
@@ -226,7 +227,7 @@ fn hash_differs(manifest: &Manifest, name: &str, now: &str) -> Option<String> {
 
 /// A run is verified as it is: an adapter that is gone is not trained anew.
 fn check_adapters(plan: &RunPlan, folder: &RunFolder) -> Result<(), RunError> {
-    for kind in plan.spec.adapters().into_iter().filter(|&kind| plan.spec.given(kind).is_none()) {
+    for kind in plan.spec.trained() {
         for &seed in &plan.spec.seeds {
             let path = folder.adapter(&adapter_name(kind, seed));
             if !finetune::is_finished(&path) {
@@ -244,6 +245,9 @@ fn check_adapters(plan: &RunPlan, folder: &RunFolder) -> Result<(), RunError> {
 fn notes(manifest: &Manifest) -> Vec<String> {
     let here = super::counters::machine(&manifest.machine.device);
     let mut notes = Vec::new();
+    if manifest.model.served.is_some() {
+        notes.push("a server answered: it may answer otherwise now without anything being wrong".to_owned());
+    }
     if here.features != manifest.machine.features {
         notes.push(format!(
             "this processor has {}, the run's had {}: floats may differ in their last digits",

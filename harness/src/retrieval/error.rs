@@ -1,6 +1,7 @@
 //! What can go wrong between a corpus and its passages.
 
 use crate::diagnostic::{Blame, Hint};
+use crate::lm::remote::RemoteError;
 
 /// What can go wrong between a corpus and its passages.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,9 @@ pub enum RetrievalError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The server that embeds gave no answer.
+    #[error("`retrieval.endpoint` cannot be used")]
+    Remote(#[from] RemoteError),
     /// The reranker's folder is unusable.
     #[error("reranker `{path}`: {problem}")]
     Reranker {
@@ -102,8 +106,16 @@ impl RetrievalError {
     /// Whether the request or the run is at fault.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::NotFinite { .. } | Self::Tokenizer { .. } => Blame::Runtime,
+            Self::NotFinite { .. } | Self::Tokenizer { .. } | Self::Remote(_) => Blame::Runtime,
             _ => Blame::Request,
+        }
+    }
+
+    /// The server's error after which no other text would fare better.
+    pub fn stops(&self) -> Option<&RemoteError> {
+        match self {
+            Self::Remote(error) if error.is_final() => Some(error),
+            _ => None,
         }
     }
 
@@ -129,6 +141,7 @@ impl Hint for RetrievalError {
                  `model.safetensors`, `modules.json`, `1_Pooling/config.json`) or a Model2Vec folder"
                     .into(),
             ),
+            Self::Remote(error) => error.hint(),
             Self::Reranker { .. } => Some(
                 "`retrieval.rerank.model` is a sentence-transformers cross-encoder folder of BERT or RoBERTa class with one label \
                  (`config.json`, `tokenizer.json`, `model.safetensors`), or empty for none"

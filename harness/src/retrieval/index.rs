@@ -23,8 +23,8 @@ pub struct IndexFigures {
     pub dimension: usize,
     /// Tokens that the embedder read.
     pub embed_tokens: u64,
-    /// Operations of embedding the corpus.
-    pub embed_flops: f64,
+    /// Operations of embedding the corpus; nothing where a server embeds.
+    pub embed_flops: Option<f64>,
     /// Operations of building the graph: distances counted, two operations per dimension each.
     pub build_flops: f64,
     /// Wall time of chunking and embedding.
@@ -62,6 +62,7 @@ impl IndexFigures {
             lexical: self.lexical.clone(),
             reranker: self.reranker.clone(),
             store: self.store.clone(),
+            embedder: None,
         }
     }
 }
@@ -106,7 +107,7 @@ impl Retriever {
             skipped_documents: chunked.skipped_documents,
             dimension: 0,
             embed_tokens: 0,
-            embed_flops: 0.0,
+            embed_flops: Some(0.0),
             build_flops: 0.0,
             embed_seconds: chunk_seconds,
             build_seconds: 0.0,

@@ -70,8 +70,8 @@ pub struct Retrieved {
     /// Time to read the candidates again; zero without a reranker and in a batch.
     pub rerank_ns: u64,
     /// Floating-point operations of embedding the question (analytic), of searching (distances counted, two operations per dimension each;
-    /// weights of words added) and of reranking (analytic); those of the shadow are left out.
-    pub flops: f64,
+    /// weights of words added) and of reranking (analytic); those of the shadow are left out. Nothing where a server embeds.
+    pub flops: Option<f64>,
 }
 
 /// A text as its embedder sees it.
@@ -96,9 +96,14 @@ pub trait Embedder: Send + Sync {
         Ok(self.embed_counted(texts)?.into_iter().map(|embedding| embedding.vector).collect())
     }
 
-    /// Floating-point operations to embed a text of `tokens` tokens.
-    fn flops(&self, tokens: usize) -> f64;
+    /// Floating-point operations to embed a text of `tokens` tokens; nothing where they are not known.
+    fn flops(&self, tokens: usize) -> Option<f64>;
 
-    /// BLAKE3 over weights, tokenizer and pooling settings.
+    /// BLAKE3 over weights, tokenizer and pooling settings; of a server, over what it is asked.
     fn hash(&self) -> &str;
+
+    /// Tokens that a server counted so far; nothing where no server embeds.
+    fn tokens_charged(&self) -> Option<u64> {
+        None
+    }
 }

@@ -186,7 +186,7 @@ impl Embedder for Shared {
         Ok(texts.iter().map(|text| known[*text].clone()).collect())
     }
 
-    fn flops(&self, tokens: usize) -> f64 {
+    fn flops(&self, tokens: usize) -> Option<f64> {
         self.0.inner.flops(tokens)
     }
 

@@ -59,7 +59,7 @@ struct Candidates {
     /// The same if the vectors had been searched exactly; empty without a shadow.
     exact: Vec<Hit>,
     dense_recall: Option<(usize, f64)>,
-    flops: f64,
+    flops: Option<f64>,
 }
 
 impl Retriever {
@@ -151,10 +151,13 @@ impl Retriever {
     /// What the search method makes of the lists. `exact` is the shadow of `found`, if there is to be one; `tokens` are the question's, as the
     /// embedder counts them.
     fn candidates(&self, depths: Depths, found: &Found, exact: Option<&[Hit]>, matches: &Matches, tokens: usize) -> Candidates {
-        let mut flops = matches.postings as f64 * FLOPS_PER_POSTING;
-        if self.dense.is_some() {
-            flops += self.embedder.flops(tokens) + distance_flops(found.distances, self.embedder.dimension());
-        }
+        let words = matches.postings as f64 * FLOPS_PER_POSTING;
+        let flops = match &self.dense {
+            Some(_) => {
+                self.embedder.flops(tokens).map(|embed| words + (embed + distance_flops(found.distances, self.embedder.dimension())))
+            }
+            None => Some(words),
+        };
         let dense_recall =
             exact.filter(|_| !self.is_plain()).and_then(|exact| Some((exact.len(), recall(&found.hits, exact, exact.len())?)));
         let list = |dense: &[Hit]| match self.spec.search.method {
@@ -196,7 +199,8 @@ impl Retriever {
         let mut top = |mut hits: Vec<Hit>, count: bool| {
             if let Some(reranker) = &self.reranker {
                 if count {
-                    flops += hits.iter().map(|hit| reranker.flops(scores[&hit.chunk].tokens)).sum::<f64>();
+                    let read: f64 = hits.iter().map(|hit| reranker.flops(scores[&hit.chunk].tokens)).sum();
+                    flops = flops.map(|before| before + read);
                 }
                 let order = |hit: &Hit| scores[&hit.chunk];
                 hits.sort_by(|left, right| order(right).logit.total_cmp(&order(left).logit).then(left.chunk.cmp(&right.chunk)));

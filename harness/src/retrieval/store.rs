@@ -60,8 +60,9 @@ pub struct DenseFigures {
     pub dimension: usize,
     /// Tokens that the embedder read.
     pub embed_tokens: u64,
-    /// Operations of embedding the corpus.
-    pub embed_flops: f64,
+    /// Operations of embedding the corpus; nothing where a server embeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embed_flops: Option<f64>,
     /// Wall time of embedding.
     pub embed_seconds: f64,
     /// Operations of building the graph, where they can be counted, else zero.
@@ -82,7 +83,7 @@ pub struct EmbeddedPassages<'a> {
     texts: &'a [&'a str],
     next: usize,
     tokens: u64,
-    flops: f64,
+    flops: Option<f64>,
     seconds: f64,
     spec: &'a HnswSpec,
 }
@@ -90,7 +91,7 @@ pub struct EmbeddedPassages<'a> {
 impl<'a> EmbeddedPassages<'a> {
     /// All of `texts`, for an index with these settings.
     pub fn new(embedder: &'a RetrievalEmbedder, texts: &'a [&'a str], spec: &'a HnswSpec) -> Self {
-        Self { embedder, texts, next: 0, tokens: 0, flops: 0.0, seconds: 0.0, spec }
+        Self { embedder, texts, next: 0, tokens: 0, flops: Some(0.0), seconds: 0.0, spec }
     }
 
     /// Passages, embedded or not.
@@ -121,7 +122,7 @@ impl<'a> EmbeddedPassages<'a> {
         self.next += batch.len();
         for embedding in &embeddings {
             self.tokens += embedding.tokens as u64;
-            self.flops += self.embedder.flops(embedding.tokens);
+            self.flops = self.flops.zip(self.embedder.flops(embedding.tokens)).map(|(before, more)| before + more);
         }
         self.seconds += watch.elapsed().as_secs_f64();
         Ok(embeddings.into_iter().map(|embedding| embedding.vector).collect())

@@ -1,6 +1,8 @@
 //! Values that parse but mean nothing, found before any file of the run is opened.
 
 use super::read::SpecProblem;
+use std::path::Path;
+
 use super::{DeviceName, Dtype, FinetuneMethod, RetrievalSpec, RunSpec, SearchMethod, VariantKind};
 
 struct Checker(Vec<SpecProblem>);
@@ -25,6 +27,7 @@ impl Checker {
 pub fn check(spec: &RunSpec) -> Vec<SpecProblem> {
     let mut checker = Checker(Vec::new());
     check_top(spec, &mut checker);
+    check_endpoints(spec, &mut checker);
     check_retrieval(spec, &mut checker);
     check_finetune(spec, &mut checker);
     check_measure(spec, &mut checker);
@@ -67,6 +70,94 @@ fn check_top(spec: &RunSpec, checker: &mut Checker) {
         format!("is {}, expected more than 0 and at most 1", spec.generation.top_p)
     });
     checker.require(spec.generation.stop.iter().all(|stop| !stop.is_empty()), "generation.stop", || "holds an empty string".into());
+}
+
+/// An address that can be recorded, and a key that is not in it.
+fn check_connection(checker: &mut Checker, section: &str, url: &str, model: &str, key_env: &str) {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let key = |name: &str| format!("{section}.{name}");
+    // The address is not repeated where it may hold a password.
+    let is_bare = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['@', '?', '#']) && !rest.contains(char::is_whitespace));
+    checker.require(is_bare, &key("url"), || {
+        "is no plain address, expected `http://HOST:PORT/v1` or `https://HOST/v1` without user, password and query (a key goes into the environment \
+         variable that `key_env` names)"
+            .into()
+    });
+    checker.require(!model.is_empty(), &key("model"), || "is empty, expected the name under which the server serves the model".into());
+    let is_variable = key_env.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    checker.require(is_variable, &key("key_env"), || {
+        "is no name of an environment variable; the key itself does not belong into a spec".into()
+    });
+}
+
+fn check_endpoints(spec: &RunSpec, checker: &mut Checker) {
+    let (model, embedder) = (&spec.model.endpoint, &spec.retrieval.endpoint);
+    let mut limits = |section: &str, concurrency: usize, timeout_s: f64, retries: u32| {
+        checker.require((1..=1024).contains(&concurrency), &format!("{section}.concurrency"), || {
+            format!("is {concurrency}, expected 1 to 1024")
+        });
+        checker.within(timeout_s, 0.1, 86_400.0, &format!("{section}.timeout_s"));
+        checker.require(retries <= 100, &format!("{section}.retries"), || format!("is {retries}, expected 0 to 100"));
+    };
+    limits("model.endpoint", model.concurrency, model.timeout_s, model.retries);
+    limits("retrieval.endpoint", embedder.concurrency, embedder.timeout_s, embedder.retries);
+    checker.within(model.chars_per_token, 0.25, 100.0, "model.endpoint.chars_per_token");
+    for (value, key) in [
+        (model.price_input, "model.endpoint.price_input"),
+        (model.price_output, "model.endpoint.price_output"),
+        (model.max_total_cost, "model.endpoint.max_total_cost"),
+        (embedder.price_input, "retrieval.endpoint.price_input"),
+    ] {
+        checker.require(value >= 0.0 && value.is_finite(), key, || format!("is {value}, expected 0 or more"));
+    }
+    let priced = model.price_input > 0.0 || model.price_output > 0.0;
+    checker.require(priced || model.max_total_cost == 0.0, "model.endpoint.max_total_cost", || {
+        "is given without `price_input` or `price_output`: nothing would ever be charged to it".into()
+    });
+    let is_object = model.extra.is_empty() || serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&model.extra).is_ok();
+    checker.require(is_object, "model.endpoint.extra", || "is no JSON object".into());
+    checker.at_least_one(embedder.batch, "retrieval.endpoint.batch");
+    if embedder.is_set() {
+        check_connection(checker, "retrieval.endpoint", &embedder.url, &embedder.model, &embedder.key_env);
+        checker.require(spec.retrieval.embedder == Path::new("builtin"), "retrieval.embedder", || {
+            "is given beside `retrieval.endpoint.url`: take one of them out".into()
+        });
+    }
+    if model.is_set() {
+        check_connection(checker, "model.endpoint", &model.url, &model.model, &model.key_env);
+        check_served(spec, checker);
+    }
+}
+
+/// What a model behind an endpoint needs, and what cannot be done to it.
+fn check_served(spec: &RunSpec, checker: &mut Checker) {
+    checker.require(spec.model.path == Path::new("builtin"), "model.path", || {
+        "is given beside `model.endpoint.url`: take one of them out".into()
+    });
+    checker.require(spec.model.max_context > 0, "model.max_context", || "is 0, expected the served model's window in tokens".into());
+    checker.require(spec.prompt.chat == "none", "prompt.chat", || {
+        "is given, and a server applies its own chat template (`model.endpoint.kind = \"chat\"`), or none (`completions`)".into()
+    });
+    checker.require(spec.prompt.system.is_empty() || spec.model.endpoint.kind == super::EndpointKind::Chat, "prompt.system", || {
+        "is given, and a prompt for `/completions` has no turns; put it into `prompt.template`".into()
+    });
+    for (adapter, key) in [(&spec.finetune.adapter, "finetune.adapter"), (&spec.hybrid.adapter, "hybrid.adapter")] {
+        checker.require(adapter.as_os_str().is_empty(), key, || {
+            "is given, and a served model takes no folder; name what the server serves with `model.endpoint.adapter`".into()
+        });
+    }
+    for variant in &spec.variants {
+        let Some(kind) = spec.adapter_of(*variant) else { continue };
+        let field = if kind == super::TrainContext::None { "adapter" } else { "hybrid_adapter" };
+        checker.require(spec.served_adapter(kind).is_some(), "variants", || {
+            format!(
+                "names `{}`, and a served model is not tuned here: name the tuned model that the server serves with `model.endpoint.{field}`, or take \
+                 the variant out",
+                variant.name()
+            )
+        });
+        checker.require(spec.seeds.len() == 1, "seeds", || "has several, and a served tuned model has one training".into());
+    }
 }
 
 fn names() -> String {

@@ -114,6 +114,28 @@ section!(
         dtype: Dtype,
         device: DeviceName,
         max_context: usize,
+        endpoint: EndpointSpec,
+    }
+);
+section!(
+    /// `[model.endpoint]`
+    EndpointSpec {
+        url: String,
+        model: String,
+        kind: EndpointKind,
+        adapter: String,
+        hybrid_adapter: String,
+        key_env: String,
+        concurrency: usize,
+        timeout_s: f64,
+        retries: u32,
+        chars_per_token: f64,
+        limit_field: LimitField,
+        extra: String,
+        price_input: f64,
+        price_output: f64,
+        max_total_tokens: u64,
+        max_total_cost: f64,
     }
 );
 section!(
@@ -140,6 +162,7 @@ section!(
         bm25: Bm25Spec,
         embedding: EmbeddingSpec,
         rerank: RerankSpec,
+        endpoint: EmbeddingEndpointSpec,
     }
 );
 section!(
@@ -165,6 +188,20 @@ section!(
 section!(
     /// `[retrieval.rerank]`
     RerankSpec { model: PathBuf, candidates: usize }
+);
+section!(
+    /// `[retrieval.endpoint]`
+    EmbeddingEndpointSpec {
+        url: String,
+        model: String,
+        key_env: String,
+        batch: usize,
+        dimensions: usize,
+        concurrency: usize,
+        timeout_s: f64,
+        retries: u32,
+        price_input: f64,
+    }
 );
 section!(
     /// `[finetune]`
@@ -305,6 +342,34 @@ impl Dtype {
     }
 }
 choice!(
+    /// `model.endpoint.kind`
+    EndpointKind { Chat, Completions }
+);
+
+impl EndpointKind {
+    /// Name in specs and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Completions => "completions",
+        }
+    }
+}
+choice!(
+    /// `model.endpoint.limit_field`
+    LimitField { MaxTokens, MaxCompletionTokens }
+);
+
+impl LimitField {
+    /// Name in requests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
+}
+choice!(
     /// `retrieval.search.method`
     SearchMethod { Dense, Bm25, Hybrid }
 );
@@ -342,6 +407,25 @@ impl SearchMethod {
     /// Words are searched.
     pub fn is_lexical(self) -> bool {
         self != Self::Dense
+    }
+}
+
+impl EndpointSpec {
+    /// The model is served.
+    pub fn is_set(&self) -> bool {
+        !self.url.is_empty()
+    }
+
+    /// Price of so many tokens.
+    pub fn money(&self, prompt_tokens: f64, completion_tokens: f64) -> f64 {
+        (prompt_tokens * self.price_input + completion_tokens * self.price_output) / 1e6
+    }
+}
+
+impl EmbeddingEndpointSpec {
+    /// Vectors come from a server.
+    pub fn is_set(&self) -> bool {
+        !self.url.is_empty()
     }
 }
 

@@ -42,6 +42,30 @@ impl RunSpec {
         (!folder.as_os_str().is_empty()).then_some(folder)
     }
 
+    /// The name under which a server serves the tuned model of a kind.
+    pub fn served_adapter(&self, kind: TrainContext) -> Option<&str> {
+        let name = match kind {
+            TrainContext::None => &self.model.endpoint.adapter,
+            TrainContext::Retrieved => &self.model.endpoint.hybrid_adapter,
+        };
+        (!name.is_empty()).then_some(name)
+    }
+
+    /// The adapters that are trained here: those that are neither given nor served.
+    pub fn trained(&self) -> impl Iterator<Item = TrainContext> {
+        self.adapters().into_iter().filter(|&kind| self.given(kind).is_none() && !self.is_served())
+    }
+
+    /// The model as messages and records name it.
+    pub fn model_name(&self) -> String {
+        if self.is_served() { self.model.endpoint.model.clone() } else { self.model.path.display().to_string() }
+    }
+
+    /// The model is behind an endpoint.
+    pub fn is_served(&self) -> bool {
+        self.uses_model() && self.model.endpoint.is_set()
+    }
+
     /// The adapter a variant answers with.
     pub fn adapter_of(&self, variant: VariantKind) -> Option<TrainContext> {
         match variant {

@@ -159,14 +159,59 @@ pub struct ModelRecord {
     pub parameters: u64,
     /// Window in use.
     pub context_length: usize,
-    /// Bytes of the weights in memory.
+    /// Bytes of the weights in memory; zero where they are not here.
     pub weight_bytes: u64,
+    /// The server behind which it is; nothing for a model of this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<ServedRecord>,
+}
+
+/// A model behind an endpoint: what is known of it, and what was asked of it in all phases together. Its key is nowhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServedRecord {
+    /// Host and port.
+    pub host: String,
+    /// `chat` or `completions`.
+    pub interface: String,
+    /// What the server says of itself in its answers (`system_fingerprint`); more than one where it changed meanwhile.
+    pub fingerprints: Vec<String>,
+    /// Requests of this run, those that failed included.
+    pub requests: u64,
+    /// Those of them that were a request again.
+    pub retries: u64,
+    /// Tokens that the server read.
+    pub prompt_tokens: u64,
+    /// Tokens that it wrote.
+    pub completion_tokens: u64,
+    /// Answers that came without token counts, which are estimates then.
+    pub uncounted: u64,
+    /// At the spec's prices.
+    pub money: f64,
+}
+
+/// An embedder behind an endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServedEmbedderRecord {
+    /// Host and port.
+    pub host: String,
+    /// The name under which it is served.
+    pub model: String,
+    /// Mean tokens of a test question, as the server counted them.
+    pub question_tokens: f64,
 }
 
 impl ModelRecord {
     /// No model: all answers were given.
     pub fn none() -> Self {
-        Self { path: "none".to_owned(), revision: None, architecture: String::new(), parameters: 0, context_length: 0, weight_bytes: 0 }
+        Self {
+            path: "none".to_owned(),
+            revision: None,
+            architecture: String::new(),
+            parameters: 0,
+            context_length: 0,
+            weight_bytes: 0,
+            served: None,
+        }
     }
 
     /// Whether there was one.
@@ -184,8 +229,9 @@ pub struct IndexRecord {
     pub dimension: usize,
     /// Tokens that the embedder read.
     pub embed_tokens: u64,
-    /// Operations of embedding the corpus.
-    pub embed_flops: f64,
+    /// Operations of embedding the corpus; nothing where a server embeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embed_flops: Option<f64>,
     /// Operations of building the graph: distances computed, two per dimension; counted where the index can count, else zero.
     pub build_flops: f64,
     /// Wall time of chunking and embedding.
@@ -207,6 +253,9 @@ pub struct IndexRecord {
     /// The server that keeps the vectors, if one does; `bytes` is then its own figure beside the texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreRecord>,
+    /// The server that embeds, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedder: Option<ServedEmbedderRecord>,
 }
 
 /// An index from words to passages.

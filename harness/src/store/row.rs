@@ -174,8 +174,9 @@ pub struct JournalRow {
     pub ttft_ns: u64,
     /// Question to last token; latency phase only.
     pub e2e_ns: u64,
-    /// Analytic floating-point operations of the query, embedding and search included.
-    pub flops: f64,
+    /// Analytic floating-point operations of the query, embedding and search included; nothing where a server did a part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flops: Option<f64>,
     /// Why there is no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -207,7 +208,7 @@ impl JournalRow {
             stage_ns: StageNs::default(),
             ttft_ns: 0,
             e2e_ns: 0,
-            flops: 0.0,
+            flops: Some(0.0),
             error: None,
             resources: QueryResources::default(),
         }
@@ -233,7 +234,7 @@ impl JournalRow {
             finish_reason: "stop".to_owned(),
             prompt_tokens: 20,
             completion_tokens: 3,
-            flops: 1e9,
+            flops: Some(1e9),
             ..Self::blank("test", variant, seed, sample, phase)
         }
     }

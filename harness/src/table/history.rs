@@ -83,8 +83,8 @@ pub fn series(tables: &Tables) -> Vec<SeriesRow> {
 fn counts(tables: &Tables, variant: VariantKind) -> Vec<SeriesRow> {
     let n = tables.data.rows_of(variant, Phase::Accuracy).filter(|row| row.error.is_none()).count() as u64;
     let all: [(&str, &str, Option<f64>); 3] = [
-        (name::PROMPT_TOKENS, "tokens", tables.mean_per_query(variant, |row| f64::from(row.prompt_tokens))),
-        (name::COMPLETION_TOKENS, "tokens", tables.mean_per_query(variant, |row| f64::from(row.completion_tokens))),
+        (name::PROMPT_TOKENS, "tokens", tables.mean_per_query(variant, |row| Some(f64::from(row.prompt_tokens)))),
+        (name::COMPLETION_TOKENS, "tokens", tables.mean_per_query(variant, |row| Some(f64::from(row.completion_tokens)))),
         (name::FLOPS, "flops", tables.mean_per_query(variant, |row| row.flops)),
     ];
     let row = |(metric, unit, value): (&str, &str, Option<f64>)| {

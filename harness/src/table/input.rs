@@ -149,7 +149,7 @@ pub struct Observation {
     pub scores: Arc<[(u32, f64)]>,
     /// Nothing in the accuracy pass.
     times: Option<Box<Times>>,
-    pub flops: f64,
+    pub flops: Option<f64>,
     pub error: Option<Box<str>>,
 }
 

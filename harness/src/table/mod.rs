@@ -23,7 +23,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Hint;
-use crate::spec::VariantKind;
+use crate::spec::{ContextSource, VariantKind};
 use crate::stats::{Comparison, Estimate};
 use crate::store::StoreError;
 use crate::store::manifest::Manifest;
@@ -299,11 +299,34 @@ impl Tables {
         self.contrasts.iter().find(|row| row.scale == Scale::LogOdds && row.slice == slice && row.metric.id == metric)
     }
 
-    /// Mean of the per-query value `of` over the rows of the accuracy pass that did not fail; nothing if there are none.
-    pub fn mean_per_query(&self, variant: VariantKind, of: impl Fn(&Observation) -> f64) -> Option<f64> {
+    /// Mean of the per-query value `of` over the rows of the accuracy pass that did not fail; nothing if there are none, or
+    /// one does not have it.
+    pub fn mean_per_query(&self, variant: VariantKind, of: impl Fn(&Observation) -> Option<f64>) -> Option<f64> {
         let rows = self.data.rows_of(variant, crate::store::row::Phase::Accuracy).filter(|row| row.error.is_none());
-        let (sum, count) = rows.fold((0.0, 0usize), |(sum, count), row| (sum + of(row), count + 1));
+        let (mut sum, mut count) = (0.0, 0usize);
+        for row in rows {
+            sum += of(row)?;
+            count += 1;
+        }
         (count > 0).then(|| sum / count as f64)
+    }
+
+    /// What servers charge for a query at the spec's prices, by the mean tokens that they counted; zero where none is used.
+    pub fn token_money(&self, variant: VariantKind) -> f64 {
+        let manifest = self.manifest();
+        if variant.is_predicted() {
+            return 0.0;
+        }
+        let mut money = 0.0;
+        if manifest.model.served.is_some() {
+            let tokens = |of: fn(&Observation) -> u32| self.mean_per_query(variant, |row| Some(f64::from(of(row)))).unwrap_or(0.0);
+            money += manifest.spec.model.endpoint.money(tokens(|row| row.prompt_tokens), tokens(|row| row.completion_tokens));
+        }
+        let embedder = manifest.index.as_ref().and_then(|index| index.embedder.as_ref());
+        if let Some(embedder) = embedder.filter(|_| variant.context() == ContextSource::Retrieved) {
+            money += embedder.question_tokens * manifest.spec.retrieval.endpoint.price_input / 1e6;
+        }
+        money
     }
 
     /// Mean over the timed queries of what the system told of each; nothing where it did not tell of all.

@@ -137,12 +137,13 @@ pub(crate) fn manifest() -> Manifest {
             parameters: 3_000_000,
             context_length: 512,
             weight_bytes: 12_000_000,
+            served: None,
         },
         index: Some(IndexRecord {
             chunks: 400,
             dimension: 256,
             embed_tokens: 12_000,
-            embed_flops: 6e6,
+            embed_flops: Some(6e6),
             build_flops: 2e8,
             embed_seconds: 0.2,
             build_seconds: 0.3,
@@ -152,6 +153,7 @@ pub(crate) fn manifest() -> Manifest {
             lexical: None,
             reranker: None,
             store: None,
+            embedder: None,
         }),
         noise: Vec::new(),
         calibration: Some(calibration((5, 5), (5, 5))),
@@ -238,7 +240,7 @@ fn answer_one(fixture: &mut Fixture, variant: VariantKind, index: usize, rng: &m
     row.answer = if right { "blue".to_owned() } else { ["red", "green", "a | pipe", "<b>bold</b>"][index % 4].to_owned() };
     row.scores.insert("token_f1".to_owned(), if right { 1.0 } else { 0.1 });
     row.scores.insert("contains".to_owned(), f64::from(u8::from(right)));
-    (row.prompt_tokens, row.flops) = (if has_context { 180 } else { 22 }, if has_context { 1.2e9 } else { 1.6e8 });
+    (row.prompt_tokens, row.flops) = (if has_context { 180 } else { 22 }, Some(if has_context { 1.2e9 } else { 1.6e8 }));
     row.context_tokens = if has_context { 158 } else { 0 };
     row.context_cut = has_context && index % 50 == 3;
     if has_context {

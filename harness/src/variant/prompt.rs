@@ -17,11 +17,30 @@ pub struct Passage<'a> {
 #[derive(Debug)]
 pub struct PromptTemplate(Environment<'static>);
 
+/// The tokens of a prompt's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Their ids; empty where a server tokenizes.
+    pub tokens: Vec<u32>,
+    /// How many they are.
+    pub length: usize,
+}
+
+impl From<Vec<u32>> for Encoded {
+    fn from(tokens: Vec<u32>) -> Self {
+        Self { length: tokens.len(), tokens }
+    }
+}
+
 /// A prompt that fits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FittedPrompt {
-    /// Its token ids.
+    /// What the template made.
+    pub text: String,
+    /// Its token ids; empty where a server tokenizes.
     pub tokens: Vec<u32>,
+    /// Its length in tokens; estimated where the server's tokenizer is not at hand.
+    pub length: usize,
     /// How many of the passages, best first, are in it.
     pub passages_used: usize,
     /// Tokens that the passages add to the prompt.
@@ -98,23 +117,25 @@ impl PromptTemplate {
         question: &str,
         passages: &[Passage],
         room: usize,
-        encode: impl Fn(&str) -> Result<Vec<u32>, E>,
+        encode: impl Fn(&str) -> Result<Encoded, E>,
     ) -> Result<FittedPrompt, PromptError> {
-        let tokens_of = |used: usize| -> Result<Vec<u32>, PromptError> {
-            encode(&self.render(question, &passages[..used])?).map_err(|error| PromptError::Tokenize(error.to_string()))
+        let with = |used: usize| -> Result<(String, Encoded), PromptError> {
+            let text = self.render(question, &passages[..used])?;
+            let encoded = encode(&text).map_err(|error| PromptError::Tokenize(error.to_string()))?;
+            Ok((text, encoded))
         };
-        let bare = tokens_of(0)?;
-        if bare.len() > room {
-            return Err(PromptError::TooLong { tokens: bare.len(), room });
+        let (bare_text, bare) = with(0)?;
+        if bare.length > room {
+            return Err(PromptError::TooLong { tokens: bare.length, room });
         }
         for used in (1..=passages.len()).rev() {
-            let tokens = tokens_of(used)?;
-            if tokens.len() <= room {
-                let context_tokens = tokens.len().saturating_sub(bare.len());
-                return Ok(FittedPrompt { tokens, passages_used: used, context_tokens });
+            let (text, Encoded { tokens, length }) = with(used)?;
+            if length <= room {
+                let context_tokens = length.saturating_sub(bare.length);
+                return Ok(FittedPrompt { text, tokens, length, passages_used: used, context_tokens });
             }
         }
-        Ok(FittedPrompt { tokens: bare, passages_used: 0, context_tokens: 0 })
+        Ok(FittedPrompt { text: bare_text, tokens: bare.tokens, length: bare.length, passages_used: 0, context_tokens: 0 })
     }
 }
 
@@ -129,8 +150,8 @@ mod tests {
 
     const PASSAGES: [Passage; 2] = [Passage { title: "Ada", text: "Ada was born in Belm." }, Passage { title: "", text: "Carl lives." }];
 
-    fn words(text: &str) -> Result<Vec<u32>, String> {
-        Ok(text.split_whitespace().map(|word| word.len() as u32).collect())
+    fn words(text: &str) -> Result<Encoded, String> {
+        Ok(text.split_whitespace().map(|word| word.len() as u32).collect::<Vec<u32>>().into())
     }
 
     fn default_template() -> PromptTemplate {

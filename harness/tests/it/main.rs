@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod choices;
+mod endpoint;
 mod export;
 mod fuzz;
 mod gate;
@@ -17,6 +18,7 @@ mod quickstart;
 mod sandbox;
 mod scale;
 mod search;
+mod server;
 mod threads;
 mod tidy;
 mod world;

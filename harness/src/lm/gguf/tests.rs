@@ -5,11 +5,11 @@ use serde::Deserialize;
 
 use super::*;
 use crate::diagnostic::Hint as _;
+use crate::lm::LocalModel;
 use crate::lm::config::{RopeScaling, SlidingWindow, YarnScaling};
 use crate::lm::decoder::Positions;
 use crate::lm::folder::check_model;
 use crate::lm::layout::named_tensors;
-use crate::lm::{LanguageModel as _, LocalModel};
 
 #[derive(Deserialize)]
 struct Reference {

@@ -118,7 +118,8 @@ impl Entry {
 /// Where the model computed, unless that was the CPU because the spec says so.
 fn device(manifest: &Manifest) -> String {
     let device = &manifest.machine.device;
-    if device == "cpu" && manifest.spec.model.device == DeviceName::Cpu { String::new() } else { format!(" on {device}") }
+    let is_plain = device == "cpu" && manifest.spec.model.device == DeviceName::Cpu;
+    if is_plain || manifest.model.served.is_some() { String::new() } else { format!(" on {device}") }
 }
 
 /// What a report is made from.
@@ -145,6 +146,8 @@ pub(super) fn build(sources: &Sources, questions: Questions) -> View {
             format::count(dataset.train as f64),
             if manifest.model.is_none() {
                 "no model, only given answers".to_owned()
+            } else if let Some(served) = &manifest.model.served {
+                format!("{} behind {}", manifest.model.path, served.host)
             } else {
                 format!("a model of {} parameters", format::quantity(manifest.model.parameters as f64))
             },

@@ -8,6 +8,7 @@ use crate::report::slices::{self, SliceName};
 use crate::report::verdict::{difference_name, verdict_word};
 use crate::spec::VariantKind;
 use crate::stats::Verdict;
+use crate::store::manifest::{ModelRecord, ServedRecord};
 use crate::table::{ALL, ContrastRow, Kind, Metric, QualityRow, Scale, Tables};
 
 /// All sections that the run has data for: verdicts first, then what they are made of, then what they cost, then how the run went.
@@ -391,6 +392,25 @@ fn noise(tables: &Tables) -> Option<Section> {
     Some(section("noise", "Noise floor", true, vec![text], vec![grid]))
 }
 
+/// What is known of a model behind an endpoint, and what was asked of it.
+fn served(model: &ModelRecord, served: &ServedRecord, currency: &str) -> String {
+    let fingerprints = if served.fingerprints.is_empty() { "none".to_owned() } else { served.fingerprints.join(", ") };
+    let uncounted =
+        if served.uncounted > 0 { format!(" ({} answers without the server's count)", served.uncounted) } else { String::new() };
+    format!(
+        "{} behind {} ({} interface, fingerprint {fingerprints}), window of {} tokens; {} requests, {} of them again; {} tokens read and {} written{uncounted}, {:.4} {currency} at the spec's prices",
+        model.path,
+        served.host,
+        served.interface,
+        model.context_length,
+        format::count(served.requests as f64),
+        format::count(served.retries as f64),
+        format::count(served.prompt_tokens as f64),
+        format::count(served.completion_tokens as f64),
+        served.money
+    )
+}
+
 /// The manifest in lines.
 pub(super) fn facts(tables: &Tables) -> Vec<(String, String)> {
     let manifest = tables.manifest();
@@ -412,6 +432,8 @@ pub(super) fn facts(tables: &Tables) -> Vec<(String, String)> {
             "model",
             if model.is_none() {
                 "none: all answers were given".to_owned()
+            } else if let Some(served) = &model.served {
+                self::served(model, served, &spec.cost.currency)
             } else {
                 format!(
                     "{}, {}, {} parameters, window of {} tokens",

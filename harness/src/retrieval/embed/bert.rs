@@ -85,8 +85,8 @@ impl Embedder for BertEmbedder {
         Ok(rows.iter().zip(vectors).map(|(row, vector)| Embedding { vector: unit(vector), tokens: row.len() }).collect())
     }
 
-    fn flops(&self, tokens: usize) -> f64 {
-        encoder_flops(&self.config, tokens)
+    fn flops(&self, tokens: usize) -> Option<f64> {
+        Some(encoder_flops(&self.config, tokens))
     }
 
     fn hash(&self) -> &str {
@@ -369,7 +369,7 @@ mod tests {
         assert_eq!(embeddings.iter().map(|embedding| embedding.tokens).collect::<Vec<_>>(), [6, 2, 24]);
         assert_eq!(embedder.special_tokens().unwrap(), (vec![2], vec![3]));
         // Two layers; 10 tokens: projections and feed-forward 2 * 10 * (4 * 32 * 32 + 2 * 32 * 64), attention 4 * 100 * 32.
-        assert_eq!(embedder.flops(10), 2.0 * (163_840.0 + 12_800.0));
+        assert_eq!(embedder.flops(10), Some(2.0 * (163_840.0 + 12_800.0)));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Texts into vectors: sentence-transformers folders of BERT and RoBERTa class, Model2Vec folders, and the built-in static vectors. And pairs of
-//! texts into scores: cross-encoders of the same classes.
+//! Texts into vectors: sentence-transformers folders of BERT and RoBERTa class, Model2Vec folders, the built-in static vectors, and servers. And
+//! pairs of texts into scores: cross-encoders of the same classes.
 
 mod attention;
 mod batch;
@@ -10,6 +10,7 @@ mod encoder;
 mod folder;
 mod pca;
 mod pooling;
+mod served;
 mod sides;
 mod static_vectors;
 mod weights;

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::super::vector::normalise;
 use super::super::{Embedder, Embedding, RetrievalError};
+use super::served::ServedEmbedder;
 use super::{BUILTIN, load_embedder, pooling};
-use crate::spec::EmbeddingSpec;
+use crate::spec::{EmbeddingEndpointSpec, EmbeddingSpec};
 
 /// The prefix that means "as the embedder's folder says".
 const AS_THE_FOLDER_SAYS: &str = "folder";
@@ -40,8 +41,22 @@ impl RetrievalEmbedder {
     /// # Errors
     /// [`RetrievalError::Embedder`] as [`load_embedder`], and for prefixes or dimensions that the embedder cannot have.
     pub fn load(path: &Path, spec: &EmbeddingSpec) -> Result<Self, RetrievalError> {
-        let [query_prefix, passage_prefix] = prefixes(path, spec)?;
-        let whole = Self::from(load_embedder(path)?);
+        let prefixes = prefixes(path, spec)?;
+        Self::with(load_embedder(path)?, prefixes, spec)
+    }
+
+    /// The embedder behind an endpoint, to be used as `retrieval.embedding` says. There is no folder whose prefixes could be taken.
+    ///
+    /// # Errors
+    /// [`RetrievalError::Remote`], and for dimensions that its vectors do not have.
+    pub fn served(endpoint: &EmbeddingEndpointSpec, spec: &EmbeddingSpec) -> Result<Self, RetrievalError> {
+        let prefixes = chosen([String::new(), String::new()], spec);
+        Self::with(Box::new(ServedEmbedder::open(endpoint)?), prefixes, spec)
+    }
+
+    fn with(embedder: Box<dyn Embedder>, prefixes: [String; 2], spec: &EmbeddingSpec) -> Result<Self, RetrievalError> {
+        let [query_prefix, passage_prefix] = prefixes;
+        let whole = Self::from(embedder);
         let own = whole.dimension();
         if spec.dimensions > own {
             return Err(RetrievalError::Dimensions { asked: spec.dimensions, own });
@@ -71,14 +86,19 @@ impl RetrievalEmbedder {
         self.embed(&self.sides.passage_prefix, passages)
     }
 
-    /// Floating-point operations to embed a text of `tokens` tokens.
-    pub fn flops(&self, tokens: usize) -> f64 {
+    /// Floating-point operations to embed a text of `tokens` tokens; nothing where they are not known.
+    pub fn flops(&self, tokens: usize) -> Option<f64> {
         self.embedder.flops(tokens)
     }
 
     /// BLAKE3 over the embedder's own hash and what is done to its texts and vectors; the embedder's own where nothing is.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// Tokens that a server counted so far; nothing where no server embeds.
+    pub fn tokens_charged(&self) -> Option<u64> {
+        self.embedder.tokens_charged()
     }
 
     fn embed(&self, prefix: &str, texts: &[&str]) -> Result<Vec<Embedding>, RetrievalError> {
@@ -107,15 +127,17 @@ impl RetrievalEmbedder {
 /// [`RetrievalError::Embedder`] when the folder's prompts are to be used and cannot be.
 pub fn prefixes(path: &Path, spec: &EmbeddingSpec) -> Result<[String; 2], RetrievalError> {
     let of_folder = if path == Path::new(BUILTIN) { [String::new(), String::new()] } else { pooling::prompts(path)? };
-    let asked = [&spec.query_prefix, &spec.passage_prefix];
-    let [query, passage] = of_folder;
-    let prefixes =
-        [query, passage].into_iter().zip(asked).map(|(own, asked)| if asked == AS_THE_FOLDER_SAYS { own } else { asked.clone() });
-    let prefixes: Vec<String> = prefixes.collect();
+    let prefixes = chosen(of_folder, spec);
     if path != Path::new(BUILTIN) && prefixes.iter().any(|prefix| !prefix.is_empty()) {
         pooling::refuse_unpooled_prompt(path)?;
     }
-    Ok(prefixes.try_into().expect("two prefixes"))
+    Ok(prefixes)
+}
+
+/// What the spec says of each side, or what the embedder brings.
+fn chosen([query, passage]: [String; 2], spec: &EmbeddingSpec) -> [String; 2] {
+    let choose = |own: String, asked: &String| if asked == AS_THE_FOLDER_SAYS { own } else { asked.clone() };
+    [choose(query, &spec.query_prefix), choose(passage, &spec.passage_prefix)]
 }
 
 #[cfg(test)]

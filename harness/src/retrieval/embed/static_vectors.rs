@@ -88,8 +88,8 @@ impl Embedder for StaticEmbedder {
     }
 
     /// One addition per token and dimension, and the scaling to unit length.
-    fn flops(&self, tokens: usize) -> f64 {
-        (tokens + 3) as f64 * self.dimension as f64
+    fn flops(&self, tokens: usize) -> Option<f64> {
+        Some((tokens + 3) as f64 * self.dimension as f64)
     }
 
     fn hash(&self) -> &str {
