@@ -358,19 +358,22 @@ mod tests {
         let adapters: Adapters = [TrainContext::None, TrainContext::Retrieved].map(given).into();
         let (tuned, interrupt) = (full_models(&model, &adapters), AtomicBool::new(false));
         assert!(tuned.is_empty(), "no copy of the base is made for an adapter");
-        let bench = Bench::new(&plan, &model, &adapters, &tuned, None, &interrupt);
+        let loaded = Model::Local(Box::new(model));
+        let model = loaded.local().unwrap();
+        let bench = Bench::new(&plan, &loaded, &adapters, &tuned, None, &interrupt);
         let engine = model.engine().unwrap();
-        let prompt = [Prompt { tokens: plan.encode_prompt("Question : where?\nAnswer :").unwrap(), stream: String::new() }];
+        let tokens = plan.encode_prompt("Question : where?\nAnswer :").unwrap().tokens;
+        let prompt = [Prompt { tokens, stream: String::new() }];
         let config = GenerationConfig { forced_tokens: Some(12), ..bench.generation_config() };
         let answers = [VariantKind::Baseline, VariantKind::Finetuned, VariantKind::HybridRaft].map(|variant| {
-            let (base, adapter) = bench.weights(variant, seed);
-            assert!(std::ptr::eq(base, &model) && Arc::ptr_eq(&base.engine().unwrap(), &engine), "{variant:?}");
+            let Weights::Local(base, adapter) = bench.weights(variant, seed) else { panic!("the model is on this machine") };
+            assert!(std::ptr::eq(base, model) && Arc::ptr_eq(&base.engine().unwrap(), &engine), "{variant:?}");
             assert_eq!(adapter.is_some(), variant != VariantKind::Baseline);
             // An adapter holds its low-rank pairs and nothing of the base's size.
             let held: usize = adapter.iter().flat_map(|adapter| adapter.pairs.values()).map(|p| p.a.elem_count() + p.b.elem_count()).sum();
             let expected: usize = model.decoder.config.linear_shapes().iter().map(|(_, out, input)| 4 * (out + input)).sum();
             assert_eq!(held, if adapter.is_some() { expected * model.decoder.config.num_hidden_layers } else { 0 });
-            bench.generate(variant, seed, &prompt, &config).unwrap().remove(0).text
+            base.generate(&prompt, adapter, &config).unwrap().remove(0).text
         });
         assert!(answers[0] != answers[1] && answers[1] != answers[2], "each answers with its own weights: {answers:?}");
         assert!(Arc::ptr_eq(&model.engine().unwrap(), &engine), "answering with adapters packs no other base");
