@@ -244,12 +244,12 @@ mod tests {
         let (tuned, interrupt) = (full_models(&model, &adapters), AtomicBool::new(false));
         assert!(tuned.is_empty(), "no copy of the base is made for an adapter");
         let bench = Bench::new(&plan, &model, &adapters, &tuned, None, &interrupt);
-        let engine = model.engine().unwrap();
+        let (shared, engine) = (&model, model.engine().unwrap());
         let prompt = [Prompt { tokens: plan.encode_prompt("Question : where?\nAnswer :").unwrap(), stream: String::new() }];
         let config = GenerationConfig { forced_tokens: Some(12), ..bench.generation_config() };
         let answers = [VariantKind::Baseline, VariantKind::Finetuned, VariantKind::HybridRaft].map(|variant| {
             let (base, adapter) = bench.weights(variant, seed);
-            assert!(std::ptr::eq(base, &model) && Arc::ptr_eq(&base.engine().unwrap(), &engine), "{variant:?}");
+            assert!(std::ptr::eq(base, shared) && Arc::ptr_eq(&base.engine().unwrap(), &engine), "{variant:?}");
             assert_eq!(adapter.is_some(), variant != VariantKind::Baseline);
             // An adapter holds its low-rank pairs and nothing of the base's size.
             let held: usize = adapter.iter().flat_map(|adapter| adapter.pairs.values()).map(|p| p.a.elem_count() + p.b.elem_count()).sum();
