@@ -127,9 +127,12 @@ impl<'a> Asker<'a> {
 
     /// A fact of the entity that a stated fact names, if it names one.
     pub fn multi_hop(&self, index: usize, phrasing: Phrasing, rng: &mut Rng) -> Option<Sample> {
+        // A random value may be an entity's name by chance; only a link leads to one that is there for the same.
         let hop = |&relation: &usize| {
             let target = *self.by_name.get(&self.value(index, relation))?;
-            (self.form(index, relation).values.link() == Some(self.entries[target].entity.kind().key)).then_some((relation, target))
+            let (from, to) = (&self.entries[index].entity, &self.entries[target].entity);
+            let linked = to.role == from.role && self.form(index, relation).values.link() == Some(to.kind().key);
+            linked.then_some((relation, target))
         };
         let (link, target) = self.entries[index].stated.iter().find_map(hop)?;
         let relation = *rng.choose(&self.entries[target].stated);
