@@ -227,8 +227,7 @@ impl<'a> Curriculum<'a> {
         let one_type = shared_relation || rng.chance(form.same_type);
         let (kind, near) = (rng.below(TYPES.len()), rng.chance(form.near_names));
         let relations = TYPES[kind].relations;
-        let shareable: Vec<usize> =
-            (0..relations.len()).filter(|&r| asking != Asking::Compare || relations[r].values.ordered()).collect();
+        let shareable: Vec<usize> = (0..relations.len()).filter(|&r| asking != Asking::Compare || relations[r].values.ordered()).collect();
         let shared = shared_relation.then(|| *rng.choose(&shareable));
         let source = if form.name_words > 0 { &self.names.narrowed(form.name_words) } else { &self.names };
         let mut names: Vec<Name> = Vec::with_capacity(count);
@@ -534,8 +533,7 @@ mod tests {
     fn answers_follow_from_the_passages() {
         let (world, tokenizer) = (world(), build_tokenizer().unwrap());
         let curriculum = Curriculum::training(&world, &tokenizer, WEIGHTS);
-        let all =
-            [Asking::Fact, Asking::InventedName, Asking::Alias, Asking::Unstated, Asking::Inverse, Asking::MultiHop, Asking::Compare];
+        let all = [Asking::Fact, Asking::InventedName, Asking::Alias, Asking::Unstated, Asking::Inverse, Asking::MultiHop, Asking::Compare];
         for (asking, index) in all.into_iter().flat_map(|asking| (0..20).map(move |index| (asking, index))) {
             let rng = &mut Rng::indexed(5, "probe", index);
             let probe = curriculum.reading_probe(&form(), asking, index % 2 == 0, rng).unwrap();

@@ -99,7 +99,8 @@ fn pack(mut rows: Vec<TrainingSequence>, count: usize) -> Vec<Vec<TrainingSequen
 /// All showings of these entities: as often as their exposures say, those that are asked every second time.
 fn schedule(known: &[Entity]) -> Vec<Showing> {
     let times = |entity: &Entity| entity.exposure.map_or((0, false), |exposure| (exposure.times, exposure.wordings == Wordings::Asked));
-    let show = |(entity, (times, asked)): (usize, (u64, bool))| (0..times).map(move |time| Showing { entity, asked: asked && time % 2 == 0 });
+    let show =
+        |(entity, (times, asked)): (usize, (u64, bool))| (0..times).map(move |time| Showing { entity, asked: asked && time % 2 == 0 });
     known.iter().map(times).enumerate().flat_map(show).collect()
 }
 

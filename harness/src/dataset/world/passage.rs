@@ -99,9 +99,7 @@ fn sentence(entity: &Entity, name: &str, position: usize, relation: usize, style
 pub fn only_text(entity: &Entity) -> Vec<Sentence> {
     let name = entity.name.to_string();
     let relations = entity.kind().relations.iter().enumerate();
-    relations
-        .map(|(index, form)| Sentence { relation: Some(index), text: fill(form.sentences[0], &name, &entity.values[index]) })
-        .collect()
+    relations.map(|(index, form)| Sentence { relation: Some(index), text: fill(form.sentences[0], &name, &entity.values[index]) }).collect()
 }
 
 /// The sentences as one text.

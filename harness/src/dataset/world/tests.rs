@@ -167,10 +167,7 @@ fn every_style_and_task_and_stratum_has_test_questions() {
     let world = world();
     let values = |slice: &str| world.dataset.test.iter().map(|sample| sample.slices[slice].as_str()).collect::<BTreeSet<_>>();
     assert_eq!(values("style"), BTreeSet::from(["biography", "dialogue", "notice", "record", "table"]));
-    assert_eq!(
-        values("task"),
-        BTreeSet::from(["alias", "compare", "house_code", "house_record", "inverse", "lookup", "multi_hop"])
-    );
+    assert_eq!(values("task"), BTreeSet::from(["alias", "compare", "house_code", "house_record", "inverse", "lookup", "multi_hop"]));
     assert_eq!(values("knowledge"), BTreeSet::from(["fresh", "known", "unstated", "updated"]));
     assert_eq!(values("exposures"), BTreeSet::from(["0", "1", "10", "100", "1000"]));
     assert_eq!(values("wordings"), BTreeSet::from(["asked", "none", "one", "several"]));

@@ -42,8 +42,12 @@ const READING: [(&str, &str); 8] = [
     ("4, not stated", "unstated_4"),
 ];
 
-const REASONING: [(&str, &str); 4] =
-    [("1 of 4 passages", "read_4"), ("from value to name", "inverse_4"), ("over two passages", "multi_hop_4"), ("which is higher", "compare_4")];
+const REASONING: [(&str, &str); 4] = [
+    ("1 of 4 passages", "read_4"),
+    ("from value to name", "inverse_4"),
+    ("over two passages", "multi_hop_4"),
+    ("which is higher", "compare_4"),
+];
 
 /// The figures of a pre-training: `reading`, `reasoning`, `memory` and `loss`; each only if there is something to draw.
 pub fn pretraining(evaluations: &[Evaluation], steps: &[TrainingRow]) -> Vec<Figure> {
@@ -191,7 +195,10 @@ mod tests {
     #[test]
     fn curves_are_drawn_for_what_was_evaluated_and_their_names_stay_apart() {
         let figures = pretraining(&[evaluation(10, 0.2), evaluation(20, 0.9)], &[]);
-        assert_eq!(figures.iter().map(|figure| figure.name).collect::<Vec<_>>(), ["pretrain-reading", "pretrain-reasoning", "pretrain-memory"]);
+        assert_eq!(
+            figures.iter().map(|figure| figure.name).collect::<Vec<_>>(),
+            ["pretrain-reading", "pretrain-reasoning", "pretrain-memory"]
+        );
         assert_eq!(figures[0].data.len(), 1 + 4);
         let heights: Vec<f64> = figures[0]
             .scene
@@ -203,7 +210,13 @@ mod tests {
             })
             .collect();
         assert!(heights.len() == 2 && (heights[0] - heights[1]).abs() >= LINE, "{heights:?}");
-        let named = |name: &str| figures[2].scene.shapes.iter().any(|shape| matches!(shape, super::super::scene::Shape::Text { text, .. } if text.starts_with(name)));
+        let named = |name: &str| {
+            figures[2]
+                .scene
+                .shapes
+                .iter()
+                .any(|shape| matches!(shape, super::super::scene::Shape::Text { text, .. } if text.starts_with(name)))
+        };
         assert!(named("10 x, asked 90%") && named("never shown 90%") && !named("1 x"));
         assert!(pretraining(&[], &[]).is_empty());
     }
