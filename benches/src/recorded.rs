@@ -125,7 +125,7 @@ fn answered(run_id: &str, variant: VariantKind, answer: &str, sample: &Sample, r
         completion_tokens: 1 + rng.below(30) as u32,
         hits,
         scores,
-        flops: 1e9,
+        flops: Some(1e9),
         ..JournalRow::blank(run_id, variant.name(), 1, &sample.id, Phase::Accuracy)
     }
 }
