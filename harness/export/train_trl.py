@@ -43,7 +43,8 @@ def main():
         peft_config=LoraConfig(**settings["lora"]),
     )
     trainer.train()
-    trainer.save_model(args.output)
+    # The adapter alone: a tokenizer that is written again may be another one.
+    trainer.model.save_pretrained(args.output)
     print(f"adapter in {args.output}")
 
 

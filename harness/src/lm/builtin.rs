@@ -50,7 +50,7 @@ mod tests {
         let model = load_builtin(0, &ComputeDevice::cpu()).unwrap();
         let (_, _, weights) = builtin_model();
         assert!(weights.len() < 12_000_000);
-        let text = "Passage 1 : Balto Varn : The town of Balto Varn sells honey. It was settled in 1702.\nQuestion : What does Balto Varn export?\nAnswer :";
+        let text = "Passage 1 : Balto Varn : The town of Balto Varn sells honey and silk. It was settled in 1702.\nQuestion : What does Balto Varn export?\nAnswer :";
         let prompt = Prompt { tokens: model.encode_prompt(text).unwrap(), stream: "test".into() };
         let config = GenerationConfig {
             max_new_tokens: 8,
@@ -61,6 +61,6 @@ mod tests {
             batch_size: 8,
             forced_tokens: None,
         };
-        assert_eq!(model.generate(&[prompt], None, &config).unwrap()[0].text.trim(), "honey");
+        assert_eq!(model.generate(&[prompt], None, &config).unwrap()[0].text.trim(), "honey and silk");
     }
 }

@@ -337,7 +337,7 @@ mod tests {
         let (mut adapter, _) = fresh(&model.decoder.config, &config, seed, model.decoder.embedding.device()).unwrap();
         for pair in adapter.pairs.values_mut() {
             let mut rng = crate::rng::Rng::new(seed, "up projections");
-            let values: Vec<f32> = (0..pair.b.elem_count()).map(|_| 0.5 * rng.normal() as f32).collect();
+            let values: Vec<f32> = (0..pair.b.elem_count()).map(|_| 3.0 * rng.normal() as f32).collect();
             pair.b = candle_core::Tensor::from_vec(values, pair.b.shape(), pair.b.device()).unwrap();
         }
         peft::write(folder, &adapter, &config, &model.decoder.config, "builtin").unwrap();

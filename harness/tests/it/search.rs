@@ -62,9 +62,12 @@ fn a_fused_and_reranked_run_shows_its_stages_costs_and_recall() {
         assert_eq!(row["ttft_ns"].as_u64().unwrap(), before.iter().sum::<u64>());
     }
     for row in &scored {
-        assert!(row["scores"]["ann_recall_at_30"].as_f64().unwrap() > 0.9 && row["scores"]["recall_at_4"].is_f64(), "{row}");
+        assert!(row["scores"]["ann_recall_at_30"].as_f64().unwrap() > 0.9, "{row}");
         assert!(row["hits"][0].get("in_exact").is_none());
     }
+    // Not every question has a document that answers it.
+    let judged = scored.iter().filter(|row| row["scores"]["recall_at_4"].is_f64()).count();
+    assert!(2 * judged > scored.len(), "{judged} of {}", scored.len());
     let manifest = manifest(&sandbox, "a");
     assert!(manifest["index"]["lexical"]["postings"].as_u64().unwrap() > 1000 && manifest["index"]["reranker"]["load_seconds"].is_f64());
     assert!(manifest["hashes"]["reranker"].is_string());
