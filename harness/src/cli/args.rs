@@ -442,7 +442,7 @@ pub enum DatasetVerb {
         /// Seed of everything in it
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// tiny: 67 documents; standard: the built-in set; large: 100,000 documents
+        /// tiny: 70 documents; standard: the built-in set; large: 100,000 documents
         #[arg(long, default_value = "standard")]
         size: WorldSize,
         /// New folder
