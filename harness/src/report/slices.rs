@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::table::Tables;
 
 /// Values of a slice name beyond which it is wide.
-const WIDE: usize = 6;
+const WIDE: usize = 8;
 
 /// A slice name of the dataset with its slices.
 #[derive(Debug, Clone, PartialEq, Eq)]

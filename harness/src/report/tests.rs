@@ -210,9 +210,9 @@ fn the_recommendation_names_its_reasons_and_what_would_change_it() {
 #[test]
 fn a_slice_name_with_many_values_stays_out_of_words_and_differences() {
     let mut run = Fixture::empty();
-    for index in 0..42 {
+    for index in 0..54 {
         let id = format!("q{index}");
-        run.sample(&id, &[("task", ["lookup", "rule"][index % 2]), ("relation", &format!("r{}", index % 7))]);
+        run.sample(&id, &[("task", ["lookup", "rule"][index % 2]), ("relation", &format!("r{}", index % 9))]);
         run.answer(Baseline, 1, &id, 0.0);
         run.answer(Rag, 1, &id, 1.0);
     }
