@@ -22,7 +22,8 @@ use super::{BatchSource, TrainingError, TrainingRow};
 use crate::dataset::world;
 use crate::lm::config::DecoderConfig;
 use crate::lm::decoder::Decoder;
-use crate::lm::{ModelError, save_folder};
+use crate::lm::device::memory_hint;
+use crate::lm::{ComputeDevice, DeviceError, ModelError, save_folder};
 use crate::rng::Rng;
 
 /// What a pre-training tells while it runs.
@@ -61,6 +62,9 @@ pub enum PretrainError {
     /// Tokenizer or model folder.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// `model.device` cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A tensor operation failed.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),
@@ -72,7 +76,9 @@ impl crate::diagnostic::Hint for PretrainError {
             Self::Setting { .. } => Some("see `specs/pretrain.toml` for settings that work".into()),
             Self::Training(error) => error.hint(),
             Self::Model(error) => error.hint(),
-            Self::File { .. } | Self::Tensor(_) => None,
+            Self::Device(error) => error.hint(),
+            Self::Tensor(error) => memory_hint(error),
+            Self::File { .. } => None,
         }
     }
 }
@@ -90,9 +96,10 @@ pub fn pretrain(
     interrupt: &AtomicBool,
 ) -> Result<Evaluation, PretrainError> {
     spec.check()?;
+    let device = ComputeDevice::open(spec.model.device)?;
     let world = world::generate(&spec.world);
     let tokenizer = build_tokenizer()?;
-    let (decoder, parameters) = full::trainable(&initial_decoder(spec, tokenizer.id_count())?)?;
+    let (decoder, parameters) = full::trainable(&initial_decoder(spec, tokenizer.id_count(), device.candle())?)?;
     let batches = PretrainBatches::new(spec, Curriculum::training(&world, &tokenizer, spec.loss));
     let asking = Curriculum::evaluation(&world, &tokenizer, spec.loss);
     let evaluator = Evaluator::new(&asking, spec.eval_questions, spec.seed)?;
@@ -165,7 +172,7 @@ fn parameter_group(spec: &PretrainSpec, name: &str, shape: &[usize]) -> Paramete
 
 /// Norms at one, projections back into the residual stream at zero (each block begins as the identity), the rest normal with deviation
 /// 0.02.
-fn initial_decoder(spec: &PretrainSpec, vocabulary: usize) -> candle_core::Result<Decoder> {
+fn initial_decoder(spec: &PretrainSpec, vocabulary: usize, device: &Device) -> candle_core::Result<Decoder> {
     let shape = &spec.model;
     let config = DecoderConfig {
         architecture: "Qwen3ForCausalLM".into(),
@@ -189,7 +196,7 @@ fn initial_decoder(spec: &PretrainSpec, vocabulary: usize) -> candle_core::Resul
         qk_norm: true,
         gemma: None,
     };
-    Decoder::new(&config, &Device::Cpu, |name, shape| {
+    Decoder::new(&config, device, |name, shape| {
         let mut rng = Rng::new(spec.seed, &format!("weights/{name}"));
         let count: usize = shape.iter().product();
         let values: Vec<f32> = if name.ends_with("norm.weight") {
@@ -199,7 +206,7 @@ fn initial_decoder(spec: &PretrainSpec, vocabulary: usize) -> candle_core::Resul
         } else {
             (0..count).map(|_| (0.02 * rng.normal()) as f32).collect()
         };
-        Tensor::from_vec(values, shape, &Device::Cpu)
+        Tensor::from_vec(values, shape, device)
     })
 }
 

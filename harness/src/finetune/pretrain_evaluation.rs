@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +102,13 @@ impl Evaluator {
         let decoder = full::frozen(decoder)?;
         let mut exact_match = BTreeMap::new();
         for (name, probes) in &self.probes {
-            let right: usize = probes.par_chunks(BATCH).map(|batch| count_right(&decoder, batch)).sum::<candle_core::Result<usize>>()?;
+            let count = |batch| count_right(&decoder, batch);
+            // A GPU is full with one batch.
+            let right = if decoder.embedding.device().is_cpu() {
+                probes.par_chunks(BATCH).map(count).sum::<candle_core::Result<usize>>()?
+            } else {
+                probes.chunks(BATCH).map(count).sum::<candle_core::Result<usize>>()?
+            };
             exact_match.insert(name.clone(), right as f64 / probes.len() as f64);
         }
         Ok(Evaluation { step, questions: self.questions, exact_match })
@@ -111,6 +117,7 @@ impl Evaluator {
 
 /// Probes whose answer greedy decoding would give: every answer token is the likeliest after those before it.
 fn count_right(decoder: &Decoder, probes: &[Probe]) -> candle_core::Result<usize> {
+    let device = decoder.embedding.device();
     let rows: Vec<Vec<u32>> = probes.iter().map(|probe| [probe.prompt.as_slice(), &probe.answer].concat()).collect();
     let width = rows.iter().map(Vec::len).max().unwrap_or(0);
     let mut tokens = vec![0u32; rows.len() * width];
@@ -119,9 +126,9 @@ fn count_right(decoder: &Decoder, probes: &[Probe]) -> candle_core::Result<usize
         tokens[index * width..][..row.len()].copy_from_slice(row);
         places.extend((probe.prompt.len()..row.len()).map(|target| (index * width + target - 1) as u32));
     }
-    let tokens = Tensor::from_vec(tokens, (rows.len(), width), &Device::Cpu)?;
+    let tokens = Tensor::from_vec(tokens, (rows.len(), width), device)?;
     let hidden = decoder.forward(&tokens, Positions::FromZero, None, None)?.flatten(0, 1)?;
-    let places = Tensor::from_vec(places.clone(), places.len(), &Device::Cpu)?;
+    let places = Tensor::from_vec(places.clone(), places.len(), device)?;
     let likeliest = decoder.logits(&hidden.index_select(&places, 0)?)?.argmax(D::Minus1)?.to_vec1::<u32>()?;
     let mut likeliest = likeliest.into_iter();
     let right = |probe: &&Probe| {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::curriculum::{LossWeights, ReadingForm};
 use super::pretrain::PretrainError;
 use crate::dataset::world::WorldConfig;
+use crate::spec::DeviceName;
 
 /// A pre-training as written (`specs/pretrain.toml`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,7 +37,7 @@ pub struct PretrainSpec {
     pub stage: Vec<Stage>,
 }
 
-/// Form of a Qwen3 decoder with tied embedding and one key/value head per query head.
+/// Form of a Qwen3 decoder with tied embedding and one key/value head per query head, and where it is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelShape {
@@ -54,6 +55,10 @@ pub struct ModelShape {
     pub rope_theta: f64,
     /// Longest sequence.
     pub max_position: usize,
+    /// Where it is trained. On the CPU the weights follow from the spec; a GPU adds in an order of its own, which may differ from run to
+    /// run.
+    #[serde(default)]
+    pub device: DeviceName,
 }
 
 /// Rates and schedule.

@@ -11,10 +11,11 @@ use crate::diagnostic::nearest;
 
 /// A device as a spec names it: `cpu`, `cuda` (the first GPU, `cuda:0`), `cuda:N` or `auto`. Whether this build and this machine have it is
 /// found when it is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceName {
     /// The processor.
+    #[default]
     Cpu,
     /// The NVIDIA GPU of this number, counted as the driver counts.
     Cuda(usize),
