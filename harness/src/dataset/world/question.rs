@@ -201,25 +201,27 @@ impl<'a> Asker<'a> {
 
     fn sample(&self, index: usize, phrasing: Phrasing, asked: Asked) -> Sample {
         let entry = &self.entries[index];
-        let exposure = entry.entity.exposure;
-        let times = exposure.map_or(0, |exposure| exposure.times).to_string();
         let knowledge = if asked.answer.is_none() { "unstated" } else { entry.entity.role.knowledge() };
         let documented = asked.answer.is_some() && !asked.relevant.is_empty();
         let silent = if knowledge == "known" && !documented { " undocumented" } else { "" };
         let cell = format!("{knowledge} {}{silent}", asked.task);
-        let slices = [
+        let mut slices = vec![
             ("knowledge", knowledge),
             ("cell", &cell),
             ("task", asked.task),
             ("phrasing", if phrasing.held_out() { "held_out" } else { "seen" }),
-            ("exposures", &times),
-            ("wordings", exposure.map_or("none", |exposure| exposure.wordings.key())),
             ("documented", if documented { "yes" } else { "no" }),
             ("style", entry.style.key()),
             ("relation", asked.relation),
             ("type", entry.entity.kind().key),
             ("value", asked.class),
         ];
+        // Strata of one kind of question: with others among them, a trend over exposures would not be one of exposures.
+        let times = entry.entity.exposure.map(|exposure| exposure.times.to_string()).unwrap_or_default();
+        if let Some(exposure) = entry.entity.exposure.filter(|_| knowledge == "known" && asked.task == "lookup") {
+            slices.push((if documented { "exposures" } else { "exposures_undocumented" }, &times));
+            slices.push(("wordings", exposure.wordings.key()));
+        }
         let ids: Vec<String> = asked.relevant.iter().map(|&place| self.entries[place].document.id.clone()).collect();
         Sample {
             id: format!("{}-{}-{}", entry.document.id, asked.task, asked.relation),

@@ -165,12 +165,17 @@ fn distractors_share_a_word_with_an_entity_that_is_asked_about() {
 #[test]
 fn every_style_and_task_and_stratum_has_test_questions() {
     let world = world();
-    let values = |slice: &str| world.dataset.test.iter().map(|sample| sample.slices[slice].as_str()).collect::<BTreeSet<_>>();
+    let test = &world.dataset.test;
+    let values = |slice: &str| test.iter().filter_map(|sample| sample.slices.get(slice)).map(String::as_str).collect::<BTreeSet<_>>();
     assert_eq!(values("style"), BTreeSet::from(["biography", "dialogue", "notice", "record", "table"]));
     assert_eq!(values("task"), BTreeSet::from(["alias", "compare", "house_code", "house_record", "inverse", "lookup", "multi_hop"]));
     assert_eq!(values("knowledge"), BTreeSet::from(["fresh", "known", "unstated", "updated"]));
-    assert_eq!(values("exposures"), BTreeSet::from(["0", "1", "10", "100", "1000"]));
-    assert_eq!(values("wordings"), BTreeSet::from(["asked", "none", "one", "several"]));
+    let times = BTreeSet::from(["1", "10", "100", "1000"]);
+    assert_eq!((values("exposures"), values("exposures_undocumented")), (times.clone(), times));
+    assert_eq!(values("wordings"), BTreeSet::from(["asked", "one", "several"]));
+    for sample in test.iter().filter(|sample| sample.slices.contains_key("exposures")) {
+        assert_eq!((sample.slices["cell"].as_str(), sample.relevant.len()), ("known lookup", 1));
+    }
 }
 
 #[test]
