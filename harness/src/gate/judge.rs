@@ -315,9 +315,11 @@ impl<'a> Judge<'a> {
             Unit::Ratio => value.exp(),
             _ => 100.0 * value,
         };
+        // No share can fall by more than all of it, which Student's bound over a few clusters does not know.
+        let at_worst = if unit == Unit::Points { found.difference.ci_high.min(1.0) } else { found.difference.ci_high };
         let facts = Facts {
             worse_by: found.difference.point,
-            at_worst: found.difference.ci_high,
+            at_worst,
             margin: quantity.margin,
             needed: quantity.margin + if unit == Unit::Ratio { self.unsteadiness.ln() } else { 0.0 },
             is_relevant: match quantity.form {
@@ -339,7 +341,7 @@ impl<'a> Judge<'a> {
             candidate: means.1,
             unit,
             worse_by: shown(found.difference.point),
-            at_worst: Some(shown(found.difference.ci_high)),
+            at_worst: Some(shown(at_worst)),
             margin: shown(quantity.margin),
             p: Some(tested.p),
             p_adjusted: Some(p_adjusted),

@@ -362,6 +362,28 @@ fn a_loss_that_may_be_luck_is_inconclusive_and_says_how_many_questions_would_tel
 }
 
 #[test]
+fn no_more_than_everything_can_be_lost() {
+    let rare = |mut fixture: Fixture| {
+        for sample in fixture.samples.iter_mut().take(4) {
+            sample.slices.insert("rarity".to_owned(), "rare".to_owned());
+        }
+        fixture
+    };
+    let (mut candidate, mut reference) = (rare(again()), rare(reference()));
+    let names: Vec<String> = reference.samples[..4].iter().map(|sample| sample.id.clone()).collect();
+    for (fixture, scores) in [(&mut reference, [1.0, 1.0, 0.0, 1.0]), (&mut candidate, [0.0, 0.0, 1.0, 0.0])] {
+        for row in nth(fixture, Rag, 1, |_| true) {
+            if let Some(place) = names.iter().position(|name| *name == row.sample_id) {
+                row.scores.insert("exact_match".to_owned(), scores[place]);
+            }
+        }
+    }
+    let report = judged_by("min_n = 2", &candidate, &reference).unwrap();
+    let found = check(&report, "rag exact_match in rarity=rare");
+    assert_eq!((found.n, found.n_worse, found.at_worst), (4, 3, Some(100.0)), "{}", found.reason);
+}
+
+#[test]
 fn names_that_mean_nothing_for_these_runs_are_refused() {
     let problem = |policy: &str| match judged_by(policy, &reference(), &reference()) {
         Err(GateError::Policy(error)) => error.to_string(),
