@@ -21,10 +21,24 @@ const VARIABLES: [&str; 8] = [
 ];
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
 
-fn a_run(sandbox: &Sandbox, name: &str, limit: &str) {
-    let settings = ["variants=[\"baseline\",\"rag\"]", "measure.latency_samples=3", "measure.noise_samples=0", "measure.audit_samples=0"];
+/// A short run that searches and is not trained.
+fn a_run() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let settings = [
+        "variants=[\"rag\"]",
+        "generation.max_new_tokens=8",
+        "measure.latency_samples=2",
+        "measure.noise_samples=0",
+        "measure.audit_samples=0",
+        "measure.bootstrap_resamples=100",
+    ];
     let set: Vec<&str> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
-    sandbox.run(0, &[&["run", "-o", name, "--quiet", "--limit", limit], set.as_slice()].concat());
+    sandbox.run(0, &[&["run", "-o", "run", "--quiet", "--limit", "12"], set.as_slice()].concat());
+    sandbox
+}
+
+fn to(place: &str) -> [&str; 6] {
+    ["run", "--to", "s3", "-o", place, "--json"]
 }
 
 #[track_caller]
@@ -42,9 +56,7 @@ fn export(sandbox: &Sandbox, code: i32, args: &[&str], set: &[(&str, &str)]) -> 
 
 #[test]
 fn a_bucket_that_cannot_be_asked_is_said() {
-    let sandbox = Sandbox::new();
-    a_run(&sandbox, "run", "40");
-    let to = |place| ["run", "--to", "s3", "-o", place];
+    let sandbox = a_run();
     let key = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_MAX_ATTEMPTS", "1")];
     let refused = export(&sandbox, 2, &to("s3://runs"), &key[1..]).err;
     assert!(
@@ -123,9 +135,7 @@ print(json.dumps(found))
 fn a_bucket_has_the_tables_whole_or_no_manifest() {
     let Ok(python) = std::env::var("RAGFT_S3_PYTHON") else { return eprintln!("skipped: RAGFT_S3_PYTHON is not set") };
     let store = Store::start(&python);
-    let sandbox = Sandbox::new();
-    a_run(&sandbox, "run", "40");
-    a_run(&sandbox, "other", "30");
+    let sandbox = a_run();
     let mut tables: Vec<String> = fs::read_dir(sandbox.path("run/tables"))
         .unwrap()
         .map(|entry| format!("tables/{}", entry.unwrap().file_name().to_string_lossy()))
@@ -149,7 +159,6 @@ fn a_bucket_has_the_tables_whole_or_no_manifest() {
         names
     };
     let whole: Vec<String> = [&["manifest.json".to_owned()], tables.as_slice()].concat();
-    let to = |place| ["run", "--to", "s3", "-o", place, "--json"];
     let mut printed = Vec::new();
 
     for (user, place, key) in [("owner", "s3://runs/a b/ü+1/", "runs/a b/ü+1"), ("guest", "s3://runs/guest", "runs/guest")] {
@@ -161,7 +170,16 @@ fn a_bucket_has_the_tables_whole_or_no_manifest() {
         assert_eq!(there(key), whole);
         printed.push(told);
     }
-    // Once more, and another run.
+    // Once more, and another run: the same folder with other results.
+    let manifest = fs::read_to_string(sandbox.path("run/manifest.json")).unwrap();
+    let result = serde_json::from_str::<Value>(&manifest).unwrap()["result_hash"].as_str().unwrap().to_owned();
+    for file in ["samples.jsonl", "passages.jsonl", "journal.jsonl"] {
+        sandbox.write(&format!("other/{file}"), &fs::read_to_string(sandbox.path("run").join(file)).unwrap());
+    }
+    for table in &tables {
+        sandbox.write(&format!("other/{table}"), "PAR1");
+    }
+    sandbox.write("other/manifest.json", &manifest.replace(&result, "another"));
     printed.push(export(&sandbox, 0, &to("s3://runs/guest"), &store.user("owner")));
     assert_eq!(there("runs/guest"), whole);
     let occupied = export(&sandbox, 2, &["other", "--to", "s3", "-o", "s3://runs/guest"], &store.user("owner"));
