@@ -331,7 +331,8 @@ pub struct ExportArgs {
     /// The other tool
     #[arg(long, value_enum, value_name = "TOOL")]
     pub to: ExportForm,
-    /// Folder for the files [default: RUN/exports/TOOL]
+    /// Folder for the files [default: RUN/exports/TOOL]; `s3://BUCKET/PREFIX` for `s3`, whose credentials, region and endpoint are read from the
+    /// `AWS_` variables
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<PathBuf>,
     /// Name of the model to others [default: made from its path]
@@ -384,6 +385,8 @@ pub enum ExportForm {
     Bencher,
     /// The `model-index` of a model card
     HuggingFace,
+    /// Tables as Parquet and the manifest, in a bucket of AWS, MinIO, R2 and the like
+    S3,
 }
 
 impl ExportForm {
@@ -396,6 +399,7 @@ impl ExportForm {
             Self::Mlflow => "mlflow",
             Self::Bencher => "bencher",
             Self::HuggingFace => "hugging-face",
+            Self::S3 => "s3",
         }
     }
 }

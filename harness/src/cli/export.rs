@@ -1,14 +1,22 @@
 //! `ragft export`
 
+use std::path::Path;
+
 use super::args::{ExportArgs, ExportForm, Global};
 use super::failure::Failure;
 use super::print;
 use crate::diagnostic::Blame;
 use crate::export::mlflow::{self, Server};
-use crate::export::{ExportError, Form, Names, Source, export};
+use crate::export::s3::{self, Access, Place};
+use crate::export::{ExportError, Exported, Form, Names, Source, export};
 
 /// Writes a run in another tool's form, or sends it to a tracking server.
 pub fn run(args: &ExportArgs, global: &Global) -> Result<(), Failure> {
+    let to = args.output.as_deref().map(Path::to_string_lossy).unwrap_or_default();
+    if args.to != ExportForm::S3 && to.starts_with("s3://") {
+        let problem = format!("`--to {}` writes into a folder, and `{to}` is none", args.to.name());
+        return Err(Failure::message(Blame::Request, &problem, Some("`--to s3` puts the tables into a bucket")));
+    }
     let source = Source::read(&args.run).map_err(failure)?;
     let names = Names { model: args.model_id.clone(), organization: args.organization.clone() };
     let form = match args.to {
@@ -18,9 +26,24 @@ pub fn run(args: &ExportArgs, global: &Global) -> Result<(), Failure> {
         ExportForm::EveryEvalEver => Form::EveryEvalEver,
         ExportForm::Bencher => Form::Bencher,
         ExportForm::HuggingFace => Form::HuggingFace,
+        ExportForm::S3 => {
+            if to.is_empty() {
+                let hint = "name it, and a folder in it: `-o s3://BUCKET/PREFIX`";
+                return Err(Failure::message(Blame::Request, "`--to s3` needs a bucket", Some(hint)));
+            }
+            let access = Access::from_env(|name| std::env::var(name).ok()).map_err(|error| failure(error.into()))?;
+            let place = Place::new(&to, &access).map_err(|error| failure(error.into()))?;
+            tell(&s3::send(&source, &place, &access).map_err(failure)?, global);
+            return Ok(());
+        }
     };
     let output = args.output.clone().unwrap_or_else(|| args.run.join("exports").join(args.to.name()));
-    let written = export(&source, form, &names, &output).map_err(failure)?;
+    tell(&export(&source, form, &names, &output).map_err(failure)?, global);
+    Ok(())
+}
+
+/// Prints what was written, and where.
+fn tell(written: &Exported, global: &Global) {
     let files: Vec<String> = written.files.iter().map(|path| path.display().to_string()).collect();
     if global.json {
         print(&format!("{:#}\n", serde_json::json!({ "files": files, "notes": written.notes })));
@@ -28,7 +51,6 @@ pub fn run(args: &ExportArgs, global: &Global) -> Result<(), Failure> {
         let notes: String = written.notes.iter().map(|note| format!("note: {note}\n")).collect();
         print(&format!("{}\n{notes}", files.join("\n")));
     }
-    Ok(())
 }
 
 fn send(source: &Source, names: &Names, args: &ExportArgs, global: &Global) -> Result<(), Failure> {
@@ -51,6 +73,10 @@ fn send(source: &Source, names: &Names, args: &ExportArgs, global: &Global) -> R
 }
 
 fn failure(error: ExportError) -> Failure {
-    let blame = if matches!(error, ExportError::Server { .. }) { Blame::Runtime } else { Blame::Request };
+    let blame = match &error {
+        ExportError::Server { .. } => Blame::Runtime,
+        ExportError::S3(error) => error.blame(),
+        _ => Blame::Request,
+    };
     Failure::of(&error, blame)
 }

@@ -1,13 +1,14 @@
 //! A run on an MLflow tracking server, through its REST interface: a parent run with the settings, and within it a run per variant with its
-//! figures, its training curve and, at the parent, the reports and tables. The one file of this module that names a network.
+//! figures, its training curve and, at the parent, the reports and tables. Beside
+//! [`super::s3`] the one place of this module that names a network.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::ExportError;
 use super::source::{Names, Source};
+use super::{ExportError, percent_encoded};
 use crate::cost::Ledger;
 use crate::spec::VariantKind;
 use crate::stats::Estimate;
@@ -330,13 +331,6 @@ fn artifacts(folder: &Path) -> Vec<String> {
     names.extend(tables.iter().filter_map(|path| Some(format!("tables/{}", path.file_name()?.to_string_lossy()))));
     names.retain(|name| folder.join(name).is_file());
     names
-}
-
-fn percent_encoded(text: &str) -> String {
-    let encode = |byte: u8| {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
-    };
-    text.bytes().map(encode).collect()
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! A run in the forms of other tools: each module writes one form. Like a report, an export is a function of the run folder: no clock, no
-//! model; only [`mlflow`] talks to a network, and only to the server that it is told.
+//! model; only [`mlflow`] and [`s3`] talk to a network, and only to the server that they are told.
 
 mod every_eval_ever;
 mod hugging_face;
 mod lm_eval;
 pub mod mlflow;
+pub mod s3;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,9 @@ pub enum ExportError {
         /// What it or the connection said.
         problem: String,
     },
+    /// A bucket did not get the tables.
+    #[error(transparent)]
+    S3(#[from] s3::S3Error),
 }
 
 impl Hint for ExportError {
@@ -65,6 +69,7 @@ impl Hint for ExportError {
             Self::Store(error) => error.hint(),
             Self::Gate(error) => error.hint(),
             Self::Prompt(error) => error.hint(),
+            Self::S3(error) => error.hint(),
             Self::Nothing { .. } => None,
             Self::Incomplete => Some("finish it with `ragft run .. --resume`; a shard is merged first: `ragft merge`".into()),
             Self::Server { .. } => Some("check `--uri` and `MLFLOW_TRACKING_TOKEN`; the same command again sends what is missing".into()),
@@ -113,6 +118,14 @@ pub fn export(source: &Source, form: Form, names: &Names, output: &Path) -> Resu
         Form::HuggingFace => hugging_face::write(source, names, output),
         Form::Bencher => bencher(source, output),
     }
+}
+
+/// A text as one part of an address' path.
+fn percent_encoded(text: &str) -> String {
+    let encode = |byte: u8| {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    text.bytes().map(encode).collect()
 }
 
 /// The figures that the gate would judge, of the run alone.

@@ -38,8 +38,11 @@ pub use quality::{ALL, QualityRow, members as slices_of};
 pub use score::{BySeed, Column, Scored, Scores};
 pub use server::ServerStats;
 
+/// Tables that every run with a report has, as Parquet.
+pub const ALWAYS: [&str; 9] = ["predictions", "hits", "training", "quality", "contrasts", "ladder", "latency", "cost", "decision"];
+
 /// Where the tables of a run stand.
-const FOLDER: &str = "tables";
+pub const FOLDER: &str = "tables";
 
 /// What can go wrong between a run folder and its tables.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod bad_input;
+mod bucket;
 mod choices;
 mod endpoint;
 mod export;

@@ -40,7 +40,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("html2text", &["dataset/plain.rs"]),
     ("pdf_extract", &["dataset/plain.rs"]),
     ("plotters", &["report/plot"]),
-    ("ureq", &["export/mlflow.rs", "lm/remote", "lm/hub.rs", "dataset/hub"]),
+    ("ureq", &["export/mlflow.rs", "export/s3/client.rs", "lm/remote", "lm/hub.rs", "dataset/hub"]),
 ];
 
 fn sources() -> Vec<(String, String)> {

@@ -263,7 +263,7 @@ fn read_json(response: &mut Response<Body>) -> Result<Value, Fault> {
 }
 
 /// Half of a doubling wait, and up to as much again by chance, so that clients which failed together do not come back together.
-fn back_off(made: u32, label: &str) -> Duration {
+pub fn back_off(made: u32, label: &str) -> Duration {
     let whole = FIRST_WAIT.saturating_mul(1 << (made - 1).min(16)).min(LONGEST_WAIT);
     let chance = Rng::indexed(0, &format!("back-off/{label}"), u64::from(made)).uniform();
     whole.mul_f64(0.5 + 0.5 * chance)
@@ -282,7 +282,7 @@ fn wait(long: Duration, stop: &AtomicBool) -> bool {
 }
 
 /// `Retry-After`: seconds, or a date, which is held against the server's own clock.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let asked = text("retry-after")?;
     if let Ok(seconds) = asked.parse::<f64>() {

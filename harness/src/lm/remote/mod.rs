@@ -16,6 +16,8 @@ pub use budget::{Budget, Limits, Usage};
 pub use client::{Client, Connection, Key, Traffic};
 pub use model::{Continuation, Question, Seen, ServedModel};
 
+pub use client::{back_off, retry_after};
+
 use crate::diagnostic::Hint;
 
 /// Why a server gave no answer.
