@@ -21,19 +21,22 @@ const VARIABLES: [&str; 8] = [
 ];
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
 
-/// A short run that searches and is not trained.
-fn a_run() -> Sandbox {
+/// Two runs over given answers, with passages: `run` and `other`.
+fn two_runs() -> Sandbox {
     let sandbox = Sandbox::new();
-    let settings = [
-        "variants=[\"rag\"]",
-        "generation.max_new_tokens=8",
-        "measure.latency_samples=2",
-        "measure.noise_samples=0",
-        "measure.audit_samples=0",
-        "measure.bootstrap_resamples=100",
-    ];
-    let set: Vec<&str> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
-    sandbox.run(0, &[&["run", "-o", "run", "--quiet", "--limit", "12"], set.as_slice()].concat());
+    let lines = |line: &dyn Fn(usize) -> String| (0..6).map(|index| line(index) + "\n").collect::<String>();
+    sandbox.write("data/documents.jsonl", &lines(&|i| format!("{{\"id\":\"d{i}\",\"text\":\"Person {i} was born in Town{i}.\"}}")));
+    let question = |i: usize| {
+        format!("{{\"id\":\"q{i}\",\"question\":\"Where was person {i} born?\",\"references\":[\"Town{i}\"],\"relevant\":[\"d{i}\"]}}")
+    };
+    sandbox.write("data/test.jsonl", &lines(&question));
+    sandbox.write("spec.toml", "variants = []\n[dataset]\npath = \"data\"\n[predictions]\ntheirs = \"theirs.jsonl\"\n");
+    for (name, right) in [("run", 4), ("other", 2)] {
+        let answer =
+            |i: usize| format!("{{\"id\":\"q{i}\",\"answer\":\"Town{}\",\"retrieved\":[\"d{i}\",\"d{}\"]}}", i % right, (i + 1) % 6);
+        sandbox.write("theirs.jsonl", &lines(&answer));
+        sandbox.run(0, &["run", "spec.toml", "-o", name, "--quiet"]);
+    }
     sandbox
 }
 
@@ -56,7 +59,7 @@ fn export(sandbox: &Sandbox, code: i32, args: &[&str], set: &[(&str, &str)]) -> 
 
 #[test]
 fn a_bucket_that_cannot_be_asked_is_said() {
-    let sandbox = a_run();
+    let sandbox = two_runs();
     let key = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_MAX_ATTEMPTS", "1")];
     let refused = export(&sandbox, 2, &to("s3://runs"), &key[1..]).err;
     assert!(
@@ -135,7 +138,7 @@ print(json.dumps(found))
 fn a_bucket_has_the_tables_whole_or_no_manifest() {
     let Ok(python) = std::env::var("RAGFT_S3_PYTHON") else { return eprintln!("skipped: RAGFT_S3_PYTHON is not set") };
     let store = Store::start(&python);
-    let sandbox = a_run();
+    let sandbox = two_runs();
     let mut tables: Vec<String> = fs::read_dir(sandbox.path("run/tables"))
         .unwrap()
         .map(|entry| format!("tables/{}", entry.unwrap().file_name().to_string_lossy()))
@@ -170,16 +173,7 @@ fn a_bucket_has_the_tables_whole_or_no_manifest() {
         assert_eq!(there(key), whole);
         printed.push(told);
     }
-    // Once more, and another run: the same folder with other results.
-    let manifest = fs::read_to_string(sandbox.path("run/manifest.json")).unwrap();
-    let result = serde_json::from_str::<Value>(&manifest).unwrap()["result_hash"].as_str().unwrap().to_owned();
-    for file in ["samples.jsonl", "passages.jsonl", "journal.jsonl"] {
-        sandbox.write(&format!("other/{file}"), &fs::read_to_string(sandbox.path("run").join(file)).unwrap());
-    }
-    for table in &tables {
-        sandbox.write(&format!("other/{table}"), "PAR1");
-    }
-    sandbox.write("other/manifest.json", &manifest.replace(&result, "another"));
+    // Once more, and another run.
     printed.push(export(&sandbox, 0, &to("s3://runs/guest"), &store.user("owner")));
     assert_eq!(there("runs/guest"), whole);
     let occupied = export(&sandbox, 2, &["other", "--to", "s3", "-o", "s3://runs/guest"], &store.user("owner"));
