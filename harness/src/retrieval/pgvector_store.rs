@@ -170,11 +170,19 @@ impl VectorStore for PgStore {
         let watch = Stopwatch::start();
         let mut client = self.prepared()?;
         let failed = |error: postgres::Error| self.failed("build the index", &error);
+        // In a short transaction of its own, one at a time: `IF NOT EXISTS` does not see what another has not committed, and then fails.
+        client
+            .batch_execute(
+                "BEGIN;
+                 SELECT pg_advisory_xact_lock(hashtext('ragft_index'));
+                 CREATE TABLE IF NOT EXISTS ragft_index (name text PRIMARY KEY, figures text NOT NULL);
+                 COMMIT",
+            )
+            .map_err(failed)?;
         let mut work = client.transaction().map_err(failed)?;
         // One builder at a time: a second one waits, and then builds over what the first left.
         work.batch_execute(&format!(
             "SELECT pg_advisory_xact_lock(hashtext('{name}'));
-             CREATE TABLE IF NOT EXISTS ragft_index (name text PRIMARY KEY, figures text NOT NULL);
              DELETE FROM ragft_index WHERE name = '{name}';
              DROP TABLE IF EXISTS {name};
              CREATE TABLE {name} (chunk int NOT NULL, embedding vector({}) NOT NULL)",
