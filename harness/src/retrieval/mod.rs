@@ -9,6 +9,7 @@ pub mod fuse;
 pub mod hnsw;
 mod index;
 pub mod pgvector_store;
+mod pgvector_tls;
 #[cfg(test)]
 mod quality_tests;
 mod search;

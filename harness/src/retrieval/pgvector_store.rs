@@ -7,14 +7,17 @@
 //! is judged as it is in memory.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pgvector::Vector;
+use postgres::config::SslMode;
 use postgres::{Client, Config, NoTls, Statement};
 
 use super::exact::by_score_then_chunk;
 use super::hnsw::Found;
+use super::pgvector_tls::connector;
 use super::store::{DenseFigures, EmbeddedPassages, Kept, OpenIndex, VectorIndex, VectorStore};
 use super::{Hit, RetrievalError};
 use crate::clock::Stopwatch;
@@ -38,12 +41,15 @@ pub struct PgStore {
     /// The most candidates that a search may ask for.
     depth: usize,
     ef_search: usize,
+    /// Authorities whose certificates are trusted in place of the public ones.
+    authorities: Option<PathBuf>,
 }
 
 impl PgStore {
     /// The server at an address, for searches that ask for up to `depth` rows with this `ef_search`. Connects to nothing yet.
     pub fn new(address: &StoreAddress, ef_search: usize, depth: usize) -> Self {
-        Self { address: address.clone(), depth, ef_search }
+        let authorities = std::env::var_os("PGSSLROOTCERT").filter(|file| !file.is_empty()).map(PathBuf::from);
+        Self { address: address.clone(), depth, ef_search, authorities }
     }
 
     /// Checks that the server answers, has pgvector (or lets it be created) and can index vectors of this dimension.
@@ -94,7 +100,10 @@ impl PgStore {
                 )
             })?,
         };
-        let mut config: Config = text.parse().map_err(|error: postgres::Error| {
+        // The certificate is checked in every mode that demands one.
+        let (address, settings) = text.split_once('?').unwrap_or((&text, ""));
+        let settings = settings.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
+        let mut config: Config = format!("{address}?{settings}").trim_end_matches('?').parse().map_err(|error: postgres::Error| {
             self.problem(format!("is not an address: {error}"), "write it as `postgres://USER@HOST:PORT/DATABASE`".to_owned())
         })?;
         if config.get_password().is_none_or(|password| password.is_empty() || StoreAddress::is_hidden(password))
@@ -111,7 +120,14 @@ impl PgStore {
 
     /// A new connection, with pgvector there.
     fn prepared(&self) -> Result<Client, RetrievalError> {
-        let mut client = self.config()?.connect(NoTls).map_err(|error| self.failed("connect", &error))?;
+        let config = self.config()?;
+        let connected = if config.get_ssl_mode() == SslMode::Require {
+            let tls = connector(self.authorities.as_deref());
+            config.connect(tls.map_err(|problem| self.problem(problem, AUTHORITIES_MEND.to_owned()))?)
+        } else {
+            config.connect(NoTls)
+        };
+        let mut client = connected.map_err(|error| self.failed("connect", &error))?;
         if !self.has_extension(&mut client)?
             && let Err(error) = client.batch_execute("CREATE EXTENSION IF NOT EXISTS vector")
             // Another connection may have created it in between.
@@ -170,11 +186,19 @@ impl VectorStore for PgStore {
         let watch = Stopwatch::start();
         let mut client = self.prepared()?;
         let failed = |error: postgres::Error| self.failed("build the index", &error);
+        // In a short transaction of its own, one at a time: `IF NOT EXISTS` does not see what another has not committed, and then fails.
+        client
+            .batch_execute(
+                "BEGIN;
+                 SELECT pg_advisory_xact_lock(hashtext('ragft_index'));
+                 CREATE TABLE IF NOT EXISTS ragft_index (name text PRIMARY KEY, figures text NOT NULL);
+                 COMMIT",
+            )
+            .map_err(failed)?;
         let mut work = client.transaction().map_err(failed)?;
         // One builder at a time: a second one waits, and then builds over what the first left.
         work.batch_execute(&format!(
             "SELECT pg_advisory_xact_lock(hashtext('{name}'));
-             CREATE TABLE IF NOT EXISTS ragft_index (name text PRIMARY KEY, figures text NOT NULL);
              DELETE FROM ragft_index WHERE name = '{name}';
              DROP TABLE IF EXISTS {name};
              CREATE TABLE {name} (chunk int NOT NULL, embedding vector({}) NOT NULL)",
@@ -284,8 +308,16 @@ impl VectorIndex for PgIndex {
 
 const CONNECTION_MEND: &str = "see that the server runs and the address is right; a run that has begun goes on with `--resume`";
 
+const AUTHORITIES_MEND: &str = "set `PGSSLROOTCERT` to a PEM file with the authority that signed the server's certificate (vendors of managed Postgres \
+                                offer one), and write the server's name as the certificate does";
+
 fn failed(address: &StoreAddress, doing: &str, error: &postgres::Error) -> RetrievalError {
+    let message = message(error);
     let mend = match error.code().map(postgres::error::SqlState::code) {
+        // Postgres itself, and the gates that vendors put before it.
+        Some("28000" | "08P01") if ["no encryption", "SSL off", "sslmode", "insecure"].iter().any(|word| message.contains(word)) => {
+            "the server demands TLS: add `?sslmode=require` to the address"
+        }
         // Invalid password, invalid authorization.
         Some("28P01" | "28000") => "set the password in the environment variable `PGPASSWORD`, or another user in the address",
         // No such database.
@@ -294,9 +326,11 @@ fn failed(address: &StoreAddress, doing: &str, error: &postgres::Error) -> Retri
         Some("42501") => "give the user the right to create tables: `GRANT CREATE ON SCHEMA public TO user`",
         // Disk full, out of memory.
         Some("53100" | "53200") => "give the server more room, or take a smaller embedder or `retrieval.embedding.dimensions`",
+        None if message.contains("certificate") => AUTHORITIES_MEND,
+        None if message.contains("does not support TLS") => "leave `sslmode=require` out of the address, or switch TLS on at the server",
         _ => CONNECTION_MEND,
     };
-    RetrievalError::Store { address: address.to_string(), problem: format!("cannot {doing}: {}", message(error)), mend: mend.to_owned() }
+    RetrievalError::Store { address: address.to_string(), problem: format!("cannot {doing}: {message}"), mend: mend.to_owned() }
 }
 
 /// The server's own message, else the whole chain of causes.
@@ -358,6 +392,88 @@ mod tests {
         );
         let (problem, mend) = refused(store("postgres://127.0.0.1:1/db", 64, 1001).check(384));
         assert!(problem.contains("ef_search of at most 1000") && mend.contains("rerank.candidates"), "{problem}");
+    }
+
+    const TLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls");
+
+    /// Takes one connection as a server does that has TLS (`S`) or has not (`N`). By TLS, it refuses the user's password. Gives its port.
+    fn tls_server(answer: u8) -> u16 {
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        use std::io::Read as _;
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let chain: Vec<_> = CertificateDer::pem_file_iter(format!("{TLS}/server.pem")).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(format!("{TLS}/server.key")).unwrap();
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = std::sync::Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 8];
+            stream.read_exact(&mut request).unwrap();
+            assert_eq!(request, [0, 0, 0, 8, 4, 210, 22, 47], "TLS is asked for first");
+            stream.write_all(&[answer]).unwrap();
+            if answer != b'S' {
+                return;
+            }
+            let mut session = rustls::ServerConnection::new(config).unwrap();
+            let mut tls = rustls::Stream::new(&mut session, &mut stream);
+            let mut length = [0; 4];
+            if tls.read_exact(&mut length).is_err() {
+                return;
+            }
+            let mut start = vec![0; u32::from_be_bytes(length) as usize - 4];
+            tls.read_exact(&mut start).unwrap();
+            assert!(String::from_utf8_lossy(&start).contains("user\0me\0"));
+            let fields = b"SFATAL\0C28P01\0Mpassword authentication failed for user \"me\"\0\0";
+            let error = [b"E".as_slice(), &(4 + fields.len() as u32).to_be_bytes(), fields].concat();
+            tls.write_all(&error).unwrap();
+            tls.flush().unwrap();
+        });
+        port
+    }
+
+    #[test]
+    fn tls_is_spoken_where_the_address_demands_it_and_certificates_are_checked() {
+        let check = |answer: u8, host: &str, mode: &str, authorities: Option<&str>| {
+            let address = format!("postgres://me:s3cret@{host}:{}/db?sslmode={mode}", tls_server(answer));
+            let authorities = authorities.map(|name| PathBuf::from(format!("{TLS}/{name}")));
+            refused(PgStore { authorities, ..store(&address, 64, 4) }.check(384))
+        };
+        // What the server says comes by TLS.
+        for (host, mode) in [("localhost", "require"), ("localhost", "verify-full"), ("127.0.0.1", "verify-ca")] {
+            let (problem, mend) = check(b'S', host, mode, Some("ca.pem"));
+            assert!(problem.contains("password authentication failed") && mend.contains("PGPASSWORD"), "{mode}: {problem} {mend}");
+        }
+        let (problem, mend) = check(b'S', "localhost", "require", None);
+        assert!(problem.contains("certificate") && problem.contains("UnknownIssuer") && mend.contains("PGSSLROOTCERT"), "{problem} {mend}");
+        let (problem, mend) = check(b'N', "localhost", "require", Some("ca.pem"));
+        assert!(problem.contains("does not support TLS") && mend.contains("leave `sslmode=require` out"), "{problem} {mend}");
+        let (problem, mend) = check(b'S', "localhost", "require", Some("absent.pem"));
+        assert!(problem.contains("absent.pem` cannot be read") && mend.contains("PGSSLROOTCERT"), "{problem} {mend}");
+        let (problem, _) = check(b'S', "localhost", "require", Some("make.sh"));
+        assert!(problem.contains("make.sh` holds no certificate"), "{problem}");
+    }
+
+    #[test]
+    fn a_server_behind_tls_is_used_as_any_other() {
+        let Ok(address) = std::env::var("RAGFT_TEST_POSTGRES_TLS") else { return eprintln!("skipped: RAGFT_TEST_POSTGRES_TLS is not set") };
+        let store = PgStore { authorities: Some(PathBuf::from(format!("{TLS}/ca.pem"))), ..store(&address, 64, 10) };
+        store.check(128).unwrap();
+        let embedder: Box<dyn Embedder> = Box::new(builtin());
+        let embedder = RetrievalEmbedder::from(embedder);
+        let name = format!("ragft_tls_{}", std::process::id());
+        let texts = texts(300);
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let built = store.build(&name, &mut EmbeddedPassages::new(&embedder, &texts, &DEFAULTS)).unwrap();
+        let query = embedder.queries(&texts[7..8]).unwrap().remove(0).vector;
+        assert_eq!(built.index.exact(&[query], 1).unwrap()[0][0].chunk, 7);
+        let mut client = store.prepared().unwrap();
+        client.batch_execute(&format!("DROP TABLE {name}; DELETE FROM ragft_index WHERE name = '{name}'")).unwrap();
+        let (problem, mend) = refused(PgStore { authorities: None, ..store }.check(128));
+        assert!(problem.contains("UnknownIssuer") && mend.contains("PGSSLROOTCERT"), "{problem} {mend}");
     }
 
     fn texts(count: usize) -> Vec<String> {

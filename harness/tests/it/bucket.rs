@@ -26,8 +26,9 @@ fn two_runs() -> Sandbox {
     let sandbox = Sandbox::new();
     let lines = |line: &dyn Fn(usize) -> String| (0..6).map(|index| line(index) + "\n").collect::<String>();
     sandbox.write("data/documents.jsonl", &lines(&|i| format!("{{\"id\":\"d{i}\",\"text\":\"Person {i} was born in Town{i}.\"}}")));
-    let question =
-        |i| format!("{{\"id\":\"q{i}\",\"question\":\"Where was person {i} born?\",\"references\":[\"Town{i}\"],\"relevant\":[\"d{i}\"]}}");
+    let question = |i: usize| {
+        format!("{{\"id\":\"q{i}\",\"question\":\"Where was person {i} born?\",\"references\":[\"Town{i}\"],\"relevant\":[\"d{i}\"]}}")
+    };
     sandbox.write("data/test.jsonl", &lines(&question));
     sandbox.write("spec.toml", "variants = []\n[dataset]\npath = \"data\"\n[predictions]\ntheirs = \"theirs.jsonl\"\n");
     for (name, right) in [("run", 4), ("other", 2)] {

@@ -32,6 +32,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("hnsw_rs", &["retrieval/hnsw.rs"]),
     ("postgres", &["retrieval/pgvector_store.rs"]),
     ("pgvector", &["retrieval/pgvector_store.rs"]),
+    ("rustls", &["retrieval/pgvector_tls.rs"]),
     ("rust_stemmers", &["retrieval/words.rs"]),
     ("polars", &["table", "dataset/columnar.rs"]),
     ("polars_arrow", &["dataset/columnar.rs"]),
