@@ -180,6 +180,7 @@ fn initial_decoder(spec: &PretrainSpec, vocabulary: usize) -> candle_core::Resul
         rope_theta: shape.rope_theta,
         rope_scaling: None,
         unrotated_layers: Vec::new(),
+        rotary_dim: None,
         sliding_window: None,
         max_position_embeddings: shape.max_position,
         tie_word_embeddings: true,
