@@ -314,7 +314,7 @@ fn vectors_from_a_server_find_what_the_embedder_in_process_finds() {
 fn a_served_embedder_has_a_budget_of_its_own() {
     let sandbox = sandbox();
     let server = Server::start(|_| None);
-    let embedder = format!("[retrieval.endpoint]\nurl = \"{}\"\nmodel = \"vectors\"\nbatch = 8\nprice_input = 2.0\n", server.url);
+    let embedder = format!("[retrieval.endpoint]\nurl = \"{}\"\nmodel = \"vectors\"\nbatch = 64\nprice_input = 2.0\n", server.url);
     sandbox.write("spec.toml", &spec("\"rag\"", &embedder));
     let free = ["run", "spec.toml", "-o", "free", "--quiet"];
     run(&sandbox, 0, &free, None);
