@@ -49,6 +49,7 @@ pub fn shape_tiny() -> DecoderConfig {
         rope_theta: 10_000.0,
         rope_scaling: None,
         unrotated_layers: Vec::new(),
+        rotary_dim: None,
         sliding_window: None,
         max_position_embeddings: 4096,
         tie_word_embeddings: true,

@@ -46,6 +46,11 @@ impl Failure {
         Self { text: format!("interrupted: everything so far is kept; go on with\n  {resume}\n"), code: INTERRUPTED }
     }
 
+    /// The user stopped it before there was anything to keep.
+    fn stopped() -> Self {
+        Self { text: "interrupted\n".to_owned(), code: INTERRUPTED }
+    }
+
     /// An error that knows whose fault it is.
     pub fn of(error: &impl Hint, blame: Blame) -> Self {
         Self::new(error, blame)
@@ -77,12 +82,18 @@ impl From<SpecError> for Failure {
 
 impl From<PlanError> for Failure {
     fn from(error: PlanError) -> Self {
+        if error.is_interrupted() {
+            return Self::stopped();
+        }
         Self::new(&error, error.blame())
     }
 }
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
+        if error.is_interrupted() {
+            return Self::stopped();
+        }
         Self::new(&error, error.blame())
     }
 }

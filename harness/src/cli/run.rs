@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::progress::Progress;
 use super::{colour, print, shard, spec};
 use crate::diagnostic::Blame;
+use crate::lm::remote::give_up_when;
 use crate::measure::events::RunEvent;
 use crate::measure::plan::RunPlan;
 use crate::measure::runner::{self, RunError, RunRequest};
@@ -17,7 +18,7 @@ use crate::store::manifest::{Manifest, Shard};
 use crate::store::{RunFolder, StoreError};
 use crate::table::Tables;
 
-/// Set by Ctrl-C; looked at between batches and optimizer steps.
+/// Set by Ctrl-C; looked at between batches and optimizer steps, and while a server is waited for.
 pub static INTERRUPT: AtomicBool = AtomicBool::new(false);
 
 /// Runs the experiment and prints its closing table.
@@ -110,6 +111,7 @@ fn execute(plan: &RunPlan, output: &Path, args: &RunArgs, progress: &mut Progres
 
 /// Listens to Ctrl-C, once per process.
 pub fn listen_to_interrupts() -> Result<(), Failure> {
+    give_up_when(&INTERRUPT);
     // A second Ctrl-C ends at once: the journal survives that as well.
     let handler = || {
         if INTERRUPT.swap(true, Ordering::Relaxed) {

@@ -9,7 +9,6 @@ use super::print;
 use super::progress::Progress;
 use super::run::{INTERRUPT, listen_to_interrupts};
 use crate::measure::plan::RunPlan;
-use crate::measure::runner::RunError;
 use crate::measure::verify::{Verification, VerifyRequest, verify};
 use crate::store::RunFolder;
 
@@ -31,7 +30,7 @@ pub fn run(args: &VerifyArgs, global: &Global) -> Result<u8, Failure> {
     let result = verify(&request, &mut |event| progress.on(event));
     progress.finish();
     let found = result.map_err(|error| match error {
-        RunError::Interrupted => Failure::interrupted(&format!("ragft verify {}", args.run.display())),
+        error if error.is_interrupted() => Failure::interrupted(&format!("ragft verify {}", args.run.display())),
         error => error.into(),
     })?;
     if global.json {

@@ -187,6 +187,7 @@ fn initial_decoder(spec: &PretrainSpec, vocabulary: usize, device: &Device) -> c
         rope_theta: shape.rope_theta,
         rope_scaling: None,
         unrotated_layers: Vec::new(),
+        rotary_dim: None,
         sliding_window: None,
         max_position_embeddings: shape.max_position,
         tie_word_embeddings: true,

@@ -66,6 +66,7 @@ fn config() -> DecoderConfig {
         rope_theta: 10_000.0,
         rope_scaling: None,
         unrotated_layers: Vec::new(),
+        rotary_dim: None,
         sliding_window: None,
         max_position_embeddings: 64,
         tie_word_embeddings: true,

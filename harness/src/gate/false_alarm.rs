@@ -15,6 +15,7 @@ use super::judge::{Outcome, Pairs, overall};
 use super::policy::{Policy, PolicyError};
 use super::quantity::{Kind, Quantity, quantities};
 use super::run::{Run, Values};
+use super::times::Times;
 use super::{GateError, Origin, comparable, judge_of};
 use crate::rng::Rng;
 use crate::spec::VariantKind;
@@ -92,7 +93,7 @@ pub fn measure(run: &Run, policy: &Policy, trial: &Trial) -> Result<FalseAlarms,
     if !reasons.is_empty() {
         return Err(GateError::NotComparable(reasons));
     }
-    let mut tested = quantities(run, policy, Some(1.0)).map_err(PolicyError::Problems)?;
+    let mut tested = quantities(run, policy, &Times::steady()).map_err(PolicyError::Problems)?;
     tested.retain(Quantity::is_tested);
     let values: Vec<Values> = tested.iter().map(|quantity| run.values(quantity.variant, &quantity.source)).collect();
     let judge = judge_of(&tested, run, policy, 1.0, RESAMPLES.min(policy.resamples));

@@ -18,6 +18,7 @@ pub mod render;
 pub mod run;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use std::path::Path;
 
@@ -29,10 +30,10 @@ use judge::{Judge, Pairs, overall};
 pub use policy::{OnInconclusive, Policy, PolicyError};
 use quantity::{Quantity, quantities};
 use run::{Run, Source, Values};
+use times::Times;
 
 use crate::diagnostic::Hint;
 use crate::spec::VariantKind;
-use crate::store::manifest::CalibrationRecord;
 use crate::table::{ALL, TableError, primary_of, slices_of};
 
 /// Why two runs were not judged.
@@ -141,7 +142,7 @@ pub fn compare_runs(candidate: &Run, reference: &Run, policy: &Policy) -> Result
         return Err(GateError::NotComparable(reasons));
     }
     let times = Times::of(candidate, reference);
-    let quantities = quantities(reference, policy, times.is_comparable.then_some(times.unsteadiness)).map_err(PolicyError::Problems)?;
+    let quantities = quantities(reference, policy, &times).map_err(PolicyError::Problems)?;
     let pairs: Vec<Pairs> = quantities.iter().map(|quantity| paired(quantity, candidate, reference, times.scale)).collect();
     let checks = judge_of(&quantities, reference, policy, times.unsteadiness, policy.resamples).checks(&pairs);
     let metric = primary_of(&reference.scores.metrics, reference.data.mean_reference_words()).map(|metric| metric.id.clone());
@@ -205,61 +206,6 @@ fn by_seed(
     of.values().zip(to.values()).map(|(of, to)| (aligned(of), to.clone())).collect()
 }
 
-/// How times of two runs are brought together.
-struct Times {
-    /// They can be.
-    is_comparable: bool,
-    /// Factor for the candidate's times.
-    scale: f64,
-    /// By how much the calibration loops disagree, as a factor from 1 on.
-    unsteadiness: f64,
-    notes: Vec<String>,
-}
-
-impl Times {
-    fn of(candidate: &Run, reference: &Run) -> Self {
-        let (of, to) = (candidate.manifest(), reference.manifest());
-        let not = |why: String| Self {
-            is_comparable: false,
-            scale: 1.0,
-            unsteadiness: 1.0,
-            notes: vec![format!("times are not compared: {why}")],
-        };
-        if of.machine.threads != to.machine.threads {
-            return not(format!("threads differ (candidate {}, reference {})", of.machine.threads, to.machine.threads));
-        }
-        if of.machine.device != to.machine.device {
-            return not(format!("devices differ (candidate {}, reference {})", of.machine.device, to.machine.device));
-        }
-        match (&of.calibration, &to.calibration) {
-            (Some(of), Some(to)) if of.version == to.version => Self {
-                is_comparable: true,
-                scale: to.nanoseconds() / of.nanoseconds(),
-                unsteadiness: of.unsteadiness() * to.unsteadiness() * discord(of, to),
-                notes: Vec::new(),
-            },
-            (Some(_), Some(_)) => not("the calibration loop is another one".to_owned()),
-            _ if of.machine.cpu == to.machine.cpu => Self {
-                is_comparable: true,
-                scale: 1.0,
-                unsteadiness: 1.0,
-                notes: vec![
-                    "a run has no calibration figure: times are compared as they are, because the processor has one name".to_owned(),
-                ],
-            },
-            _ => not("a run has no calibration figure, and the processors differ".to_owned()),
-        }
-    }
-}
-
-/// By which factor the scale may be wrong: it is the mean of what one thread alone says and what all say together, and on a busy machine the
-/// two part.
-fn discord(of: &CalibrationRecord, to: &CalibrationRecord) -> f64 {
-    let alone = to.alone.nanoseconds() / of.alone.nanoseconds();
-    let together = to.together.nanoseconds() / of.together.nanoseconds();
-    (alone / together).max(together / alone).sqrt()
-}
-
 fn notes(candidate: &Run, reference: &Run, mut notes: Vec<String>) -> Vec<String> {
     let (of, to) = (candidate.manifest(), reference.manifest());
     if of.result_hash == to.result_hash {
@@ -271,6 +217,14 @@ fn notes(candidate: &Run, reference: &Run, mut notes: Vec<String>) -> Vec<String
         if of.hashes.get(name) != to.hashes.get(name) {
             notes.push(format!("the {name} differs"));
         }
+    }
+    if let (Some(of), Some(to)) = (&of.model.served, &to.model.served)
+        && !(of.fingerprints.is_empty() || to.fingerprints.is_empty() || of.fingerprints == to.fingerprints)
+    {
+        let (of, to) = (of.fingerprints.join(", "), to.fingerprints.join(", "));
+        notes.push(format!(
+            "the server calls itself otherwise (candidate {of}, reference {to}): its model, software or settings may have changed"
+        ));
     }
     let is_retrained = of.hashes.iter().any(|(name, hash)| name.starts_with("adapter/") && to.hashes.get(name) != Some(hash));
     if is_retrained && to.spec.seeds.len() == 1 {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::policy::{Counter, FAILED, FORMAT_FAILURE, PRIMARY, Policy, stem};
 use super::run::{Run, Source};
+use super::times::Times;
 use crate::diagnostic::nearest;
 use crate::spec::{SpecProblem, VariantKind};
 use crate::table::{ALL, Direction, Kind as MetricKind, Metric, Stage, primary_of, slices_of};
@@ -126,11 +127,11 @@ impl Quantity {
     }
 }
 
-/// Everything that the policy asks for and the reference measures. Times are in it only if they can be compared, up to an unsteadiness.
+/// Everything that the policy asks for and the reference measures. Times are in it only if they can be compared.
 ///
 /// # Errors
 /// Names of the policy that mean nothing for these runs.
-pub fn quantities(run: &Run, policy: &Policy, unsteadiness: Option<f64>) -> Result<Vec<Quantity>, Vec<SpecProblem>> {
+pub(super) fn quantities(run: &Run, policy: &Policy, timing: &Times) -> Result<Vec<Quantity>, Vec<SpecProblem>> {
     let problems = unknown_names(run, policy);
     if !problems.is_empty() {
         return Err(problems);
@@ -142,8 +143,9 @@ pub fn quantities(run: &Run, policy: &Policy, unsteadiness: Option<f64>) -> Resu
         let counters = policy.counters.iter().map(|counter| of_counter(policy, variant, *counter));
         found.extend(counters);
         // Given times were taken elsewhere, and the calibration of this run says nothing of them.
-        let unsteadiness = unsteadiness.filter(|_| !variant.is_predicted());
-        found.extend(unsteadiness.into_iter().flat_map(|unsteadiness| times(policy, variant, unsteadiness)));
+        if !variant.is_predicted() {
+            found.extend(times(policy, variant, timing));
+        }
     }
     let is_measured = |quantity: &Quantity| {
         // What was not given with the answers stands as zero.
@@ -195,7 +197,7 @@ fn of_counter(policy: &Policy, variant: VariantKind, counter: Counter) -> Quanti
     }
 }
 
-fn times(policy: &Policy, variant: VariantKind, unsteadiness: f64) -> Vec<Quantity> {
+fn times(policy: &Policy, variant: VariantKind, timing: &Times) -> Vec<Quantity> {
     let latency = &policy.latency;
     let of = |metric: String, stage: Stage, form: Form, margin: f64| Quantity {
         kind: Kind::Latency,
@@ -207,10 +209,13 @@ fn times(policy: &Policy, variant: VariantKind, unsteadiness: f64) -> Vec<Quanti
         margin,
     };
     let ratio = Form::Ratio { min_ms: latency.min_ms };
-    let stages = policy.stages().map(|stage| of(format!("{}_ms", stage.name()), stage, ratio, latency.ratio.ln()));
+    let stages = policy
+        .stages()
+        .filter(|stage| timing.has(*stage))
+        .map(|stage| of(format!("{}_ms", stage.name()), stage, ratio, latency.ratio.ln()));
     let mut found: Vec<Quantity> = stages.collect();
     if !found.is_empty() {
-        let stall = Form::Stall { ratio: latency.ratio, ms: latency.stall_ms, unsteadiness };
+        let stall = Form::Stall { ratio: latency.ratio, ms: latency.stall_ms, unsteadiness: timing.unsteadiness };
         found.push(of("stalled_queries".to_owned(), Stage::E2e, stall, latency.stall_share / 100.0));
     }
     found

@@ -1,5 +1,7 @@
 //! Planted regressions on made-up run folders: each is caught and named, and what did not get worse passes.
 
+use std::collections::BTreeSet;
+
 use super::false_alarm::{self, Trial};
 use super::history::{History, HistoryError};
 use super::judge::Unit;
@@ -8,6 +10,7 @@ use super::run::Run;
 use super::*;
 use crate::rng::Rng;
 use crate::spec::VariantKind::{self, Baseline, Finetuned, Hybrid, Rag};
+use crate::store::manifest::{ServedEmbedderRecord, ServedRecord};
 use crate::store::row::{JournalRow, Phase};
 use crate::table::testing::{Fixture, calibration, realistic};
 
@@ -254,6 +257,61 @@ fn times_of_runs_without_a_calibration_figure_need_one_processor() {
     candidate.manifest.machine.cpu = "Other CPU".to_owned();
     let report = judged_by("", &candidate, &reference()).unwrap();
     assert!(report.checks.iter().all(|check| check.kind != Kind::Latency));
+}
+
+#[test]
+fn times_of_a_server_are_compared_as_they_are_and_only_with_its_own() {
+    let served = |host: &str, fingerprint: &str| {
+        let mut run = again();
+        run.manifest.model.served = Some(ServedRecord {
+            host: host.to_owned(),
+            interface: "completions".to_owned(),
+            fingerprints: vec![fingerprint.to_owned()],
+            requests: 0,
+            retries: 0,
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            uncounted: 0,
+            money: 0.0,
+        });
+        run.manifest.machine.device = "a server".to_owned();
+        run.manifest.calibration = None;
+        run
+    };
+    let reference = served("gpu:8000", "v1");
+    let mut slower = served("gpu:8001", "v2");
+    timed(&mut slower, None).for_each(|row| scale(row, 2.0));
+    let report = judged_by("", &slower, &reference).unwrap();
+    assert!(regressed(&report).contains(&"rag e2e_ms".to_owned()), "{:?}", regressed(&report));
+    for part in [
+        "the server at gpu:8001 (reference gpu:8000)",
+        "no calibration tells a slower model from a busier server",
+        "candidate v2, reference v1",
+    ] {
+        assert!(report.notes.iter().any(|note| note.contains(part)), "no {part:?} in {:#?}", report.notes);
+    }
+    assert!(report.notes.iter().all(|note| !note.contains("processor has one name")), "{:#?}", report.notes);
+
+    let stages = |report: &GateReport| -> BTreeSet<String> {
+        report.checks.iter().filter(|check| check.kind == Kind::Latency).map(|check| check.metric.clone()).collect()
+    };
+    assert!(stages(&report).contains("search_ms"));
+    // The server's times are of no machine here.
+    slower.manifest.machine.cpu = "Other CPU".to_owned();
+    slower.manifest.machine.threads += 1;
+    let report = judged_by("", &slower, &reference).unwrap();
+    assert_eq!(stages(&report), ["decode_ms", "e2e_ms", "prefill_ms", "stalled_queries", "ttft_ms"].map(str::to_owned).into());
+    let elsewhere = judged_by("", &served("other:8000", "v1"), &reference).unwrap();
+    assert!(stages(&elsewhere).is_empty(), "{:?}", stages(&elsewhere));
+    assert!(elsewhere.notes.iter().any(|note| note.contains("different servers (candidate other:8000, reference gpu:8000)")));
+
+    // A served embedder beside a model of this machine.
+    let mut embedded = again();
+    embedded.manifest.index.as_mut().unwrap().embedder =
+        Some(ServedEmbedderRecord { host: "gpu:9000".to_owned(), model: "m".to_owned(), question_tokens: 9.0 });
+    let report = judged_by("", &embedded, &again()).unwrap();
+    assert!(stages(&report).contains("search_ms") && !stages(&report).contains("embed_ms"));
+    assert!(report.notes.iter().any(|note| note.contains("a server embedded the questions")));
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
     }
 }
 
-/// Turns the pairs `(y[i], y[i + d/2])` of a head of width `d`; `direction` is 1 or -1.
+/// Turns the pairs `(y[i], y[i + r/2])` of a head's first `r` components, where the tables have `r/2` angles; `direction` is 1 or -1.
 #[inline(always)]
 pub fn turn(y: &mut [f32], cos: &[f32], sin: &[f32], direction: f32) {
     let (left, right) = y.split_at_mut(cos.len());

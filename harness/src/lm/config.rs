@@ -31,6 +31,9 @@ pub struct DecoderConfig {
     /// Blocks whose queries and keys are not turned by their positions (SmolLM3); none in most models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unrotated_layers: Vec<usize>,
+    /// Components of a head that are turned, from its first on, where others behind them are not (Phi-4-mini).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotary_dim: Option<usize>,
     /// Blocks that see no further back than some positions (Mistral 0.1, Qwen2 where it is switched on); none in most models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sliding_window: Option<SlidingWindow>,
@@ -153,7 +156,7 @@ impl YarnScaling {
     }
 
     fn stretch(&self, index: usize, period: f32, config: &DecoderConfig) -> f32 {
-        let (width, base) = (config.head_dim as f64, config.rope_theta);
+        let (width, base) = (config.rotary_width() as f64, config.rope_theta);
         // The index (not a whole one) of the frequency that turns so often in the trained window.
         let at = |turns: f64| {
             let trained = self.original_max_position_embeddings as f64;
@@ -176,9 +179,9 @@ impl YarnScaling {
 /// all prompts are turned alike. transformers chooses by the length of each sequence and starts over where one outgrows the trained window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LongRopeScaling {
-    /// Divisors within the trained window, `[D/2]`.
+    /// Divisors within the trained window, `[R/2]`.
     pub short_factor: Vec<f32>,
-    /// Divisors beyond it, `[D/2]`.
+    /// Divisors beyond it, `[R/2]`.
     pub long_factor: Vec<f32>,
     /// What cosines and sines are multiplied by.
     pub attention_factor: f64,
@@ -225,12 +228,18 @@ impl Llama3Scaling {
 }
 
 impl DecoderConfig {
-    /// What one in frequencies `[D/2]` turns by a radian, in positions.
-    fn rope_periods(&self, theta: f64) -> impl Iterator<Item = f32> {
-        (0..self.head_dim / 2).map(move |i| (theta as f32).powf(2.0 * i as f32 / self.head_dim as f32))
+    /// Components of a head that are turned (R), the first ones; all (D) in most models.
+    pub fn rotary_width(&self) -> usize {
+        self.rotary_dim.unwrap_or(self.head_dim)
     }
 
-    /// Rotary frequencies `[D/2]` in radians per position, in f32 as transformers computes them.
+    /// What one in frequencies `[R/2]` turns by a radian, in positions.
+    fn rope_periods(&self, theta: f64) -> impl Iterator<Item = f32> {
+        let width = self.rotary_width();
+        (0..width / 2).map(move |i| (theta as f32).powf(2.0 * i as f32 / width as f32))
+    }
+
+    /// Rotary frequencies `[R/2]` in radians per position, in f32 as transformers computes them.
     pub fn rope_frequencies(&self) -> Vec<f32> {
         let periods = self.rope_periods(self.rope_theta);
         let scaling = self.rope_scaling.as_ref();

@@ -204,17 +204,25 @@ fn refuse_uncomputed(raw: &Raw, architecture: &str) -> Result<(), String> {
     if generation(architecture).is_some() && raw.use_bidirectional_attention == Some(true) {
         return Err("`use_bidirectional_attention` makes an encoder of it, which does not answer".into());
     }
-    refuse_partial(raw.partial_rotary_factor)
-}
-
-fn refuse_partial(factor: Option<f64>) -> Result<(), String> {
-    match factor.filter(|factor| *factor != 1.0) {
-        Some(factor) => Err(format!("`partial_rotary_factor` is {factor}, only 1 is supported")),
+    match raw.partial_rotary().filter(|_| architecture != "Phi3ForCausalLM") {
+        Some(factor) => Err(format!("`partial_rotary_factor` is {factor}, for `{architecture}` only 1 is computed")),
         None => Ok(()),
     }
 }
 
 impl Raw {
+    /// What stands for all blocks; those with a window may have a rotation of their own.
+    fn rope(&self) -> Option<&Rope> {
+        self.rope_parameters.as_ref().map(|rope| rope.full_attention.as_deref().unwrap_or(rope)).or(self.rope_scaling.as_ref())
+    }
+
+    /// The part of a head that is turned, where that is not all of it.
+    fn partial_rotary(&self) -> Option<f64> {
+        let local = self.rope_parameters.as_ref().and_then(|rope| rope.sliding_attention.as_deref());
+        let nested = [self.rope(), local].into_iter().flatten().filter_map(|rope| rope.partial_rotary_factor);
+        nested.chain(self.partial_rotary_factor).find(|factor| *factor != 1.0)
+    }
+
     fn decoder(&self, architecture: &str) -> Result<DecoderConfig, String> {
         if self.num_attention_heads == 0 {
             return Err("`num_attention_heads` is 0".into());
@@ -227,7 +235,8 @@ impl Raw {
         let attention_bias = self.attention_bias && (may_have_bias || generation(architecture).is_some());
         let smollm3 = architecture == "SmolLM3ForCausalLM";
         let gemma = generation(architecture);
-        let rope = self.rope_parameters.as_ref().map(|rope| rope.full_attention.as_deref().unwrap_or(rope)).or(self.rope_scaling.as_ref());
+        let rope = self.rope();
+        let head_dim = self.head_dim.unwrap_or(if gemma.is_some() { 256 } else { self.hidden_size / self.num_attention_heads });
         let unrotated_layers = if smollm3 { self.unrotated_layers()? } else { Vec::new() };
         let nested_theta = rope.and_then(|rope| rope.rope_theta);
         let rope_scaling = rope.map(|rope| rope.scaling(self)).transpose()?.flatten();
@@ -244,7 +253,7 @@ impl Raw {
             num_hidden_layers: self.num_hidden_layers,
             num_attention_heads: self.num_attention_heads,
             num_key_value_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
-            head_dim: self.head_dim.unwrap_or(if gemma.is_some() { 256 } else { self.hidden_size / self.num_attention_heads }),
+            head_dim,
             rms_norm_eps: self.rms_norm_eps.unwrap_or(if architecture == "Phi3ForCausalLM" { 1e-5 } else { 1e-6 }),
             rope_theta: nested_theta.or(self.rope_theta).unwrap_or(match gemma {
                 Some(3) => 1_000_000.0,
@@ -254,6 +263,8 @@ impl Raw {
             rope_scaling,
             sliding_window: self.sliding_window(architecture, &unrotated_layers)?,
             unrotated_layers,
+            // Cut off, as in transformers.
+            rotary_dim: self.partial_rotary().map(|factor| (head_dim as f64 * factor) as usize),
             max_position_embeddings: self.max_position_embeddings.max(stretched),
             tie_word_embeddings: self.tie_word_embeddings.unwrap_or(smollm3 || gemma.is_some()),
             qkv_bias: attention_bias || architecture == "Qwen2ForCausalLM",
@@ -342,7 +353,6 @@ impl Raw {
 
 impl Rope {
     fn scaling(&self, config: &Raw) -> Result<Option<RopeScaling>, String> {
-        refuse_partial(self.partial_rotary_factor)?;
         let kind = self.rope_type.as_deref();
         let need =
             |value: Option<f64>, name: &str| value.ok_or_else(|| format!("rope scaling `{}` lacks `{name}`", kind.unwrap_or_default()));
@@ -420,6 +430,13 @@ pub(super) fn validate(config: &DecoderConfig) -> Result<(), String> {
     if !config.head_dim.is_multiple_of(2) {
         return Err(format!("`head_dim` {} is odd", config.head_dim));
     }
+    let turned = config.rotary_width();
+    if !turned.is_multiple_of(2) || !(2..=config.head_dim).contains(&turned) {
+        return Err(format!(
+            "`partial_rotary_factor` turns {turned} of {} components of a head, expected an even number from 2 on",
+            config.head_dim
+        ));
+    }
     let positive = |value: f64| value.is_finite() && value > 0.0;
     if !positive(config.rms_norm_eps) || !positive(config.rope_theta) {
         return Err(format!("`rms_norm_eps` {} and `rope_theta` {} must be positive", config.rms_norm_eps, config.rope_theta));
@@ -448,7 +465,7 @@ pub(super) fn validate(config: &DecoderConfig) -> Result<(), String> {
             Err("rope scaling `yarn` needs positive numbers and a `rope_theta` above 1".into())
         }
         Some(RopeScaling::LongRope(scaling)) => {
-            let half = config.head_dim / 2;
+            let half = config.rotary_width() / 2;
             let whole = |list: &[f32]| list.len() == half && list.iter().all(|&divisor| positive(f64::from(divisor)));
             if !whole(&scaling.short_factor) || !whole(&scaling.long_factor) {
                 return Err(format!("rope scaling `longrope` needs {half} positive numbers in `short_factor` and in `long_factor`"));
@@ -461,19 +478,26 @@ pub(super) fn validate(config: &DecoderConfig) -> Result<(), String> {
             Ok(())
         }
         Some(RopeScaling::Each { divisors })
-            if divisors.len() != config.head_dim / 2 || !divisors.iter().all(|&divisor| positive(f64::from(divisor))) =>
+            if divisors.len() != config.rotary_width() / 2 || !divisors.iter().all(|&divisor| positive(f64::from(divisor))) =>
         {
-            Err(format!("{} rotary divisors, expected {} positive ones", divisors.len(), config.head_dim / 2))
+            Err(format!("{} rotary divisors, expected {} positive ones", divisors.len(), config.rotary_width() / 2))
         }
         _ => Ok(()),
     }
 }
 
-/// The `config.json` of a decoder, in the form that transformers 4 and 5 both read; `dtype` is `float32`, `float16` or `bfloat16`. Phi-3,
-/// once its fused matrices are split, is a Llama (with a sliding window a Mistral) and is written as one.
-pub fn render(config: &DecoderConfig, special: &SpecialTokens, dtype: &str) -> Value {
+/// The architecture that a decoder is written as. Phi-3, once its fused matrices are split, is a Llama (with a sliding window a Mistral); where
+/// it turns a part of its heads only it stays what it is, for these cannot.
+pub fn written_as(config: &DecoderConfig) -> DecoderConfig {
     let split = if config.sliding_window.is_some() { "MistralFor" } else { "LlamaFor" };
-    let config = &DecoderConfig { architecture: config.architecture.replace("Phi3For", split), ..config.clone() };
+    let architecture =
+        if config.rotary_dim.is_some() { config.architecture.clone() } else { config.architecture.replace("Phi3For", split) };
+    DecoderConfig { architecture, ..config.clone() }
+}
+
+/// The `config.json` of a decoder, in the form that transformers 4 and 5 both read; `dtype` is `float32`, `float16` or `bfloat16`.
+pub fn render(config: &DecoderConfig, special: &SpecialTokens, dtype: &str) -> Value {
+    let config = &written_as(config);
     let model_type = ARCHITECTURES.iter().find(|(architecture, _)| *architecture == config.architecture).map_or("llama", |(_, name)| name);
     let mut value = json!({
         "architectures": [config.architecture],
@@ -502,6 +526,15 @@ pub fn render(config: &DecoderConfig, special: &SpecialTokens, dtype: &str) -> V
     });
     if config.rope_scaling.is_some() {
         value["rope_scaling"] = rope(config);
+    }
+    if let Some(turned) = config.rotary_dim {
+        let factor = turned as f64 / config.head_dim as f64;
+        value["partial_rotary_factor"] = factor.into();
+        value["rope_parameters"]["partial_rotary_factor"] = factor.into();
+        if let Some(RopeScaling::LongRope(scaling)) = &config.rope_scaling {
+            // Where Phi-3 looks for it.
+            value["original_max_position_embeddings"] = scaling.original_max_position_embeddings.into();
+        }
     }
     if let Some(gemma) = &config.gemma {
         value["hidden_activation"] = "gelu_pytorch_tanh".into();
@@ -649,6 +682,18 @@ mod tests {
         assert_eq!(config.rope_frequencies()[0], 0.5);
         assert_eq!(DecoderConfig { max_position_embeddings: 128, ..config }.rope_frequencies()[0], 1.0);
         refused(&changes(7), "8 positive numbers");
+        let partial = |factor: f64, count| {
+            let mut changes = changes(count);
+            changes["partial_rotary_factor"] = factor.into();
+            changes
+        };
+        let config = read(&partial(0.75, 6)).unwrap().decoder;
+        assert_eq!((config.rotary_width(), config.rope_frequencies().len()), (12, 6));
+        refused(&partial(0.75, 8), "6 positive numbers");
+        for factor in [0.7, 0.05, 1.5] {
+            refused(&partial(factor, 8), "`partial_rotary_factor` turns");
+        }
+        refused(&json!({"partial_rotary_factor": 0.5}), "for `LlamaForCausalLM` only 1");
         refused(&json!({"rope_scaling": {"type": "longrope", "short_factor": [1.0]}}), "`long_factor`");
     }
 

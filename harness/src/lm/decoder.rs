@@ -170,7 +170,7 @@ impl Decoder {
         ops::rms_norm(&x, &self.final_norm, self.config.rms_norm_eps)
     }
 
-    /// Cosines and sines of the rotary embedding, amplitude included, `[max_position_embeddings, D/2]`.
+    /// Cosines and sines of the rotary embedding, amplitude included, `[max_position_embeddings, R/2]`.
     pub fn rope_tables(&self) -> (&Tensor, &Tensor) {
         (&self.cos, &self.sin)
     }
@@ -233,7 +233,7 @@ impl Layer {
     }
 }
 
-/// Cosines and sines `[positions, D/2]`, times the amplitude that some scalings ask for.
+/// Cosines and sines `[positions, R/2]`, times the amplitude that some scalings ask for.
 fn rope_tables(frequencies: &[f32], amplitude: f64, positions: usize, device: &Device) -> Result<(Tensor, Tensor)> {
     let angles: Vec<f32> = (0..positions).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f)).collect();
     let angles = Tensor::from_vec(angles, (positions, frequencies.len()), device)?;

@@ -11,7 +11,7 @@ use super::config::{DecoderConfig, RopeScaling};
 use super::config_file;
 use super::decoder::Decoder;
 use super::gguf::{CheckedGguf, GgufFile};
-use super::layout::{named_tensors, stored_offset};
+use super::layout::{named_tensors, stored, stored_offset};
 use super::tokenizer::Tokenizer;
 use super::weights::{StoredWeights, WeightFiles};
 
@@ -112,14 +112,18 @@ pub fn save_folder(dir: &Path, decoder: &Decoder, tokenizer: &Tokenizer, dtype: 
 
 /// The bytes of `model.safetensors`.
 pub fn weight_bytes(decoder: &Decoder, dtype: DType) -> Result<Vec<u8>, ModelError> {
-    let convert = |(name, tensor): (String, &Tensor)| {
-        let stored = match stored_offset(&decoder.config, &name) {
+    let config = config_file::written_as(&decoder.config);
+    // Parts of one matrix follow each other, in the order of its rows.
+    let mut parts: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
+    for (name, tensor) in named_tensors(decoder) {
+        let values = match stored_offset(&config, &name) {
             0.0 => tensor.detach(),
             offset => (tensor.detach() - offset)?,
         };
-        Ok((name, stored.to_dtype(dtype)?.contiguous()?))
-    };
-    let tensors: BTreeMap<String, Tensor> = named_tensors(decoder).into_iter().map(convert).collect::<Result<_, candle_core::Error>>()?;
+        parts.entry(stored(&config, &name).name).or_default().push(values.to_dtype(dtype)?);
+    }
+    let whole = |(name, parts): (String, Vec<Tensor>)| Ok((name, Tensor::cat(&parts, 0)?.contiguous()?));
+    let tensors: BTreeMap<String, Tensor> = parts.into_iter().map(whole).collect::<Result<_, candle_core::Error>>()?;
     let metadata = Some([("format".to_string(), "pt".to_string())].into());
     Ok(safetensors::serialize(&tensors, metadata).map_err(candle_core::Error::wrap)?)
 }

@@ -109,10 +109,14 @@ pub fn run(
     listener(RunEvent::Advance(done.len() as u64));
     let lengths: Vec<usize> = queries.iter().map(|query| query.as_ref().map_or(0, |query| query.prompt.length)).collect();
     let mut all = Vec::new();
-    for batch in batches(&lengths, batch_size(bench)) {
-        if batch.iter().all(|&index| done.contains(&samples[index].id)) {
+    let minds_batches = bench.weights(variant, seed).minds_batches();
+    for mut batch in batches(&lengths, batch_size(bench)) {
+        let is_done = |index: usize| done.contains(&samples[index].id);
+        if batch.iter().all(|&index| is_done(index)) {
             continue;
         }
+        // Mates that are answered are asked again only where their company changes floats.
+        batch.retain(|&index| minds_batches || !is_done(index));
         if bench.interrupt.load(Ordering::Relaxed) {
             return Err(RunError::Interrupted);
         }

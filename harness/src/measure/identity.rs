@@ -7,7 +7,7 @@ use crate::spec::{self, RunSpec};
 /// Settings that say nothing of their own: paths, because what stands at them is known by its hash, and what only the questions show, which
 /// are hashed too. What counts as a leak is told and changes nothing; how a server is reached, and a budget, change no answer. A name that ends
 /// with a dot stands for all in its section.
-const KNOWN_OTHERWISE: [&str; 25] = [
+const KNOWN_OTHERWISE: [&str; 28] = [
     "name",
     "predictions.",
     "dataset.path",
@@ -33,6 +33,9 @@ const KNOWN_OTHERWISE: [&str; 25] = [
     "retrieval.endpoint.concurrency",
     "retrieval.endpoint.timeout_s",
     "retrieval.endpoint.retries",
+    "retrieval.endpoint.chars_per_token",
+    "retrieval.endpoint.max_total_tokens",
+    "retrieval.endpoint.max_total_cost",
 ];
 
 /// Settings that are younger than the first recorded runs. At their defaults they leave no trace in the run's hash, so a plan of before them

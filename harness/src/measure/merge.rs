@@ -214,6 +214,7 @@ fn write(parts: &[Part], rows: &[JournalRow], output: &Path) -> Result<Manifest,
     let manifest = Manifest {
         phases: phases(parts),
         model: ModelRecord { served: served(parts), ..first.manifest.model.clone() },
+        embedder_tokens: parts.iter().map(|part| part.manifest.embedder_tokens).sum(),
         shard: None,
         shards: parts.iter().map(record).collect(),
         caveats: caveats(parts),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::identity::{differing_keys, run_id};
 use super::predicted::{self, GivenAnswers};
@@ -12,6 +13,7 @@ use crate::dataset::{self, Dataset, DatasetError, Sample};
 use crate::diagnostic::{Blame, Hint};
 use crate::finetune::{self, GivenAdapter, TrainingError};
 use crate::lm::chat::{Chat, ChatTemplate};
+use crate::lm::remote::{Budget, RemoteError};
 use crate::lm::tokenizer::Tokenizer;
 use crate::lm::{ComputeDevice, DeviceError, ModelError};
 use crate::retrieval::{self, CrossEncoder, RetrievalEmbedder, RetrievalError, SearchModels};
@@ -38,6 +40,8 @@ pub struct RunPlan {
     pub chat_checked: usize,
     /// The model, checked and not loaded.
     pub model: ModelSource,
+    /// What may be spent on a served embedder, and was.
+    pub embedder_budget: Arc<Budget>,
     /// Where it will compute.
     pub device: ComputeDevice,
     /// Window in use.
@@ -134,6 +138,11 @@ impl Hint for PlanError {
 }
 
 impl PlanError {
+    /// The user stopped it while a server was asked.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Retrieval(source) if source.stops() == Some(&RemoteError::Interrupted))
+    }
+
     /// A plan fails because of the request, or because a server is not there.
     pub fn blame(&self) -> Blame {
         match self {
@@ -172,6 +181,7 @@ impl RunPlan {
             check_search_models(&spec, base_dir).map_err(retrieval_error)?;
         }
         let base_dir = base_dir.to_owned();
+        let embedder_budget = Arc::new(Budget::new((&spec.retrieval.endpoint).into()));
         let mut plan = Self {
             spec,
             base_dir,
@@ -181,6 +191,7 @@ impl RunPlan {
             chat,
             chat_checked: 0,
             model,
+            embedder_budget,
             device,
             context_length,
             hashes,
@@ -301,7 +312,7 @@ impl RunPlan {
     pub fn load_search_models(&self) -> Result<SearchModels, RetrievalError> {
         let retrieval = &self.spec.retrieval;
         let embedder = if retrieval.endpoint.is_set() {
-            RetrievalEmbedder::served(&retrieval.endpoint, &retrieval.embedding)?
+            RetrievalEmbedder::served(&retrieval.endpoint, &retrieval.embedding, Arc::clone(&self.embedder_budget))?
         } else {
             RetrievalEmbedder::load(&self.embedder_path(), &retrieval.embedding)?
         };

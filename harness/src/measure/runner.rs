@@ -19,7 +19,7 @@ use crate::diagnostic::{Blame, Hint};
 use crate::finetune::{TrainingError, TunedWeights};
 use crate::lm::ModelError;
 use crate::lm::local::LocalModel;
-use crate::lm::remote::Usage;
+use crate::lm::remote::{RemoteError, Usage};
 use crate::retrieval::{IndexFigures, RetrievalError, Retriever};
 use crate::spec::{DeviceName, VariantKind};
 use crate::store::journal::Journal;
@@ -80,6 +80,27 @@ impl RunError {
             Self::Retrieval(error) if error.stops().is_none() => Ok(accuracy::chain(&**error)),
             Self::Prompt(error) => Ok(accuracy::chain(error)),
             _ => Err(self),
+        }
+    }
+
+    /// Where the user has stopped it, whatever a server said last is no failure.
+    pub(super) fn or_interrupted(self, interrupt: &AtomicBool) -> Self {
+        let is_servers = match &self {
+            Self::Model(error) => error.stops().is_some(),
+            Self::Retrieval(error) => error.stops().is_some(),
+            _ => false,
+        };
+        if is_servers && interrupt.load(Ordering::Relaxed) { Self::Interrupted } else { self }
+    }
+
+    /// The user stopped it.
+    pub fn is_interrupted(&self) -> bool {
+        match self {
+            Self::Interrupted => true,
+            Self::Plan(error) => error.is_interrupted(),
+            Self::Model(error) => error.stops() == Some(&RemoteError::Interrupted),
+            Self::Retrieval(error) => error.stops() == Some(&RemoteError::Interrupted),
+            _ => false,
         }
     }
 
@@ -174,11 +195,14 @@ pub fn run(request: &RunRequest, listener: &mut Listener) -> Result<Manifest, Ru
     if let Some(model) = plan.model.served() {
         model.budget().begin_with(spent_before(&manifest, &rows));
     }
+    plan.embedder_budget.begin_with(Usage { prompt_tokens: manifest.embedder_tokens.unwrap_or(0), completion_tokens: 0 });
     let before = manifest.model.served.clone();
     let outcome = measure(request, &folder, &mut manifest, &mut journal, &mut rows, listener);
+    let outcome = outcome.map_err(|error| error.or_interrupted(request.interrupt));
     if let Some(model) = plan.model.served() {
         manifest.model.served = Some(served::record(model, &plan.spec.model.endpoint, before.as_ref()));
     }
+    manifest.embedder_tokens = served::embedder_tokens(plan);
     if matches!(outcome, Ok(Reached::End)) {
         manifest.result_hash = Some(result_hash(&rows));
     }
@@ -260,6 +284,8 @@ fn measure(
             phase(manifest, "search", || retriever.search_batch(&questions, plan.spec.retrieval.top_k).map_err(RunError::retrieval))?;
         let embedder = served::embedder_record(&plan.spec.retrieval.endpoint, &retriever, charged, questions.len());
         manifest.index = Some(IndexRecord { embedder, ..figures.record(cpu_seconds) });
+        // Most of it is spent by now, and a run that is killed spends no more in silence.
+        manifest.embedder_tokens = served::embedder_tokens(plan);
         index = Some((retriever, found));
     }
     let retriever = index.as_ref().map(|(retriever, _)| retriever);
@@ -435,6 +461,7 @@ fn new_manifest(request: &RunRequest) -> Manifest {
         },
         model: if spec.uses_model() { model_record(plan) } else { ModelRecord::none() },
         index: None,
+        embedder_tokens: None,
         training: Vec::new(),
         noise: Vec::new(),
         calibration: None,

@@ -38,6 +38,12 @@ pub(super) fn embedder_record(
     Some(ServedEmbedderRecord { host, model: spec.model.clone(), question_tokens: tokens as f64 / questions.max(1) as f64 })
 }
 
+/// Tokens that a served embedder read so far, in all stretches of the run.
+pub(super) fn embedder_tokens(plan: &RunPlan) -> Option<u64> {
+    let is_served = plan.spec.retrieves() && plan.spec.retrieval.endpoint.is_set();
+    is_served.then(|| plan.embedder_budget.spent().tokens())
+}
+
 /// What a reader of the report must know of answers that a server gave.
 pub(super) fn notes(plan: &RunPlan) -> Vec<String> {
     let mut notes = Vec::new();

@@ -102,17 +102,22 @@ fn check_endpoints(spec: &RunSpec, checker: &mut Checker) {
     limits("model.endpoint", model.concurrency, model.timeout_s, model.retries);
     limits("retrieval.endpoint", embedder.concurrency, embedder.timeout_s, embedder.retries);
     checker.within(model.chars_per_token, 0.25, 100.0, "model.endpoint.chars_per_token");
+    checker.within(embedder.chars_per_token, 0.25, 100.0, "retrieval.endpoint.chars_per_token");
     for (value, key) in [
         (model.price_input, "model.endpoint.price_input"),
         (model.price_output, "model.endpoint.price_output"),
         (model.max_total_cost, "model.endpoint.max_total_cost"),
         (embedder.price_input, "retrieval.endpoint.price_input"),
+        (embedder.max_total_cost, "retrieval.endpoint.max_total_cost"),
     ] {
         checker.require(value >= 0.0 && value.is_finite(), key, || format!("is {value}, expected 0 or more"));
     }
     let priced = model.price_input > 0.0 || model.price_output > 0.0;
     checker.require(priced || model.max_total_cost == 0.0, "model.endpoint.max_total_cost", || {
         "is given without `price_input` or `price_output`: nothing would ever be charged to it".into()
+    });
+    checker.require(embedder.price_input > 0.0 || embedder.max_total_cost == 0.0, "retrieval.endpoint.max_total_cost", || {
+        "is given without `price_input`: nothing would ever be charged to it".into()
     });
     let is_object = model.extra.is_empty() || serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&model.extra).is_ok();
     checker.require(is_object, "model.endpoint.extra", || "is no JSON object".into());

@@ -200,7 +200,10 @@ section!(
         concurrency: usize,
         timeout_s: f64,
         retries: u32,
+        chars_per_token: f64,
         price_input: f64,
+        max_total_tokens: u64,
+        max_total_cost: f64,
     }
 );
 section!(

@@ -31,6 +31,9 @@ pub struct Manifest {
     pub model: ModelRecord,
     /// The index, if a variant retrieves.
     pub index: Option<IndexRecord>,
+    /// Tokens that a served embedder read, over all stretches of the run; nothing where none embeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedder_tokens: Option<u64>,
     /// One entry per trained adapter.
     pub training: Vec<TrainingRecord>,
     /// How many answers another batch size or weight type changes; empty when it was not measured.

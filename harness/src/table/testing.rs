@@ -155,6 +155,7 @@ pub(crate) fn manifest() -> Manifest {
             store: None,
             embedder: None,
         }),
+        embedder_tokens: None,
         noise: Vec::new(),
         calibration: Some(calibration((5, 5), (5, 5))),
         contention: None,

@@ -183,6 +183,64 @@ fn with_the_server_gone_it_stops_and_resumes() {
     assert!(verified.out.contains("are the same, byte by byte"), "{}", verified.out);
 }
 
+/// Runs until the server has had so many requests, presses Ctrl-C, and gives what was printed then.
+#[cfg(unix)]
+#[track_caller]
+fn interrupted(sandbox: &Sandbox, server: &Server, requests: usize, args: &[&str]) -> String {
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("ragft"));
+    command.current_dir(sandbox.path("")).env("NO_COLOR", "1").args(args);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+        command.env_remove(name);
+    }
+    let mut child = Process(command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap());
+    while server.requests() < requests {
+        assert!(child.0.try_wait().unwrap().is_none(), "it ended before");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // The last one is on its way.
+    std::thread::sleep(Duration::from_millis(100));
+    let pressed = std::time::Instant::now();
+    assert!(std::process::Command::new("kill").arg("-INT").arg(child.0.id().to_string()).status().unwrap().success());
+    let mut text = String::new();
+    std::io::Read::read_to_string(child.0.stderr.as_mut().unwrap(), &mut text).unwrap();
+    assert_eq!(child.0.wait().unwrap().code(), Some(130), "{text}");
+    assert!(pressed.elapsed() < Duration::from_secs(10), "it went on for {:?}", pressed.elapsed());
+    assert!(text.contains("interrupted: everything so far is kept"), "{text}");
+    text
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_waits_for_no_server_and_loses_no_answer() {
+    let sandbox = sandbox();
+    let settings = |url: &str| spec("\"baseline\"", &endpoint(url, "concurrency = 2\n").replace("timeout_s = 20.0", "timeout_s = 600.0"));
+    let run_args = ["run", "spec.toml", "-o", "out", "--quiet"];
+    // Ten answers, one that is nearly there, and one that never comes.
+    let silent = Server::start(|number| match number {
+        0..10 => None,
+        10 => Some(Fault::Late(Duration::from_millis(400))),
+        _ => Some(Fault::Silence(Duration::from_mins(10))),
+    });
+    sandbox.write("spec.toml", &settings(&silent.url));
+    let printed = interrupted(&sandbox, &silent, 12, &run_args);
+    assert!(printed.contains("ragft run spec.toml -o out --resume"), "{printed}");
+    assert_eq!((silent.requests(), journal(&sandbox, "out").len()), (12, 11), "no new request, and the late answer is kept");
+    assert!(manifest(&sandbox, "out")["model"]["served"]["completion_tokens"].as_u64() > Some(10));
+
+    let resume = [&run_args[..], &["--resume"]].concat();
+    let busy = Server::start(|number| (number >= 3).then_some(Fault::Status(503, Some("500"))));
+    sandbox.write("spec.toml", &settings(&busy.url));
+    interrupted(&sandbox, &busy, 5, &resume);
+    assert_eq!(journal(&sandbox, "out").len(), 14, "a wait of minutes is cut short");
+
+    let undisturbed = Server::start(|_| None);
+    sandbox.write("spec.toml", &settings(&undisturbed.url));
+    run(&sandbox, 0, &resume, None);
+    run(&sandbox, 0, &["run", "spec.toml", "-o", "whole", "--quiet"], None);
+    assert_eq!(answers(&sandbox, "out"), answers(&sandbox, "whole"));
+    assert!(journal(&sandbox, "out").iter().all(|row| row.get("error").is_none()));
+}
+
 #[test]
 fn a_spent_budget_stops_the_run_and_a_raised_one_goes_on() {
     let sandbox = sandbox();
@@ -250,6 +308,46 @@ fn vectors_from_a_server_find_what_the_embedder_in_process_finds() {
     for file in files(&sandbox.path("served")) {
         assert!(!String::from_utf8_lossy(&fs::read(&file).unwrap()).contains(KEY), "the key is in {}", file.display());
     }
+}
+
+#[test]
+fn a_served_embedder_has_a_budget_of_its_own() {
+    let sandbox = sandbox();
+    let server = Server::start(|_| None);
+    let embedder = format!("[retrieval.endpoint]\nurl = \"{}\"\nmodel = \"vectors\"\nbatch = 64\nprice_input = 2.0\n", server.url);
+    sandbox.write("spec.toml", &spec("\"rag\"", &embedder));
+    let free = ["run", "spec.toml", "-o", "free", "--quiet"];
+    run(&sandbox, 0, &free, None);
+    let tokens = |run: &str| manifest(&sandbox, run)["embedder_tokens"].as_u64().unwrap();
+    let all = tokens("free");
+    assert!(all > 1000, "{all} tokens");
+    let limited = |code: i32, key: &str, limit: &str, resume: &[&str]| {
+        let set = format!("retrieval.endpoint.{key}={limit}");
+        run(&sandbox, code, &[&["run", "spec.toml", "-o", "out", "--quiet", "--set", &set], resume].concat(), None)
+    };
+    let stopped = limited(4, "max_total_tokens", &(all / 2).to_string(), &[]);
+    let key = "`retrieval.endpoint.max_total_tokens`";
+    assert!(stopped.err.contains("the budget is spent") && stopped.err.contains(&format!("raise {key}")), "{}", stopped.err);
+    let first = tokens("out");
+    assert!((all / 4..=all / 2).contains(&first), "{first} of {all} tokens");
+    let again = limited(4, "max_total_tokens", &(all / 2).to_string(), &["--resume"]);
+    assert!(again.err.contains("the budget is spent"), "a resumed run has spent what it spent before: {}", again.err);
+    let cost = 2.0 * (all / 2) as f64 / 1e6;
+    let dear = limited(4, "max_total_cost", &cost.to_string(), &["--resume"]);
+    assert!(dear.err.contains("raise `retrieval.endpoint.max_total_cost`"), "{}", dear.err);
+    // The corpus is embedded again.
+    limited(0, "max_total_tokens", &(4 * all).to_string(), &["--resume"]);
+    assert_eq!(answers(&sandbox, "out"), answers(&sandbox, "free"));
+    assert!(tokens("out") >= all + first, "{} tokens", tokens("out"));
+    let report = fs::read_to_string(sandbox.path("out/report.md")).unwrap();
+    assert!(report.contains("tokens read in all") && report.contains("embedder vectors behind a server"), "{report}");
+    let free = run(
+        &sandbox,
+        2,
+        &["run", "spec.toml", "-o", "no", "--set", "retrieval.endpoint.price_input=0", "--set", "retrieval.endpoint.max_total_cost=1"],
+        None,
+    );
+    assert!(free.err.contains("nothing would ever be charged"), "{}", free.err);
 }
 
 #[test]
@@ -335,16 +433,16 @@ impl Drop for Process {
     }
 }
 
-/// Opt-in: `RAGFT_LLAMA_PYTHON` names a Python with `llama-cpp-python[server]` and `gguf`.
+/// Opt-in: `RAGFT_LLAMA_PYTHON` names a Python with `xllamacpp`, which has llama.cpp's server in it, and `gguf`.
 #[test]
 fn a_llama_cpp_server_gives_the_greedy_answers_of_the_model_in_process() {
     let Some(python) = std::env::var_os("RAGFT_LLAMA_PYTHON") else {
-        eprintln!("skipped: RAGFT_LLAMA_PYTHON does not name a Python with llama-cpp-python[server]");
+        eprintln!("skipped: RAGFT_LLAMA_PYTHON does not name a Python with xllamacpp");
         return;
     };
-    let imports = std::process::Command::new(&python).args(["-c", "import gguf, llama_cpp.server.app"]).output().unwrap();
+    let imports = std::process::Command::new(&python).args(["-c", "import gguf, xllamacpp"]).output().unwrap();
     if !imports.status.success() {
-        eprintln!("skipped: the Python of RAGFT_LLAMA_PYTHON has no llama_cpp.server or no gguf");
+        eprintln!("skipped: the Python of RAGFT_LLAMA_PYTHON has no xllamacpp or no gguf");
         return;
     }
     let sandbox = sandbox();
@@ -353,25 +451,32 @@ fn a_llama_cpp_server_gives_the_greedy_answers_of_the_model_in_process() {
     let mut command = std::process::Command::new(&python);
     command.arg(script).arg(sandbox.path("tokenizer")).arg(sandbox.path("model.gguf")).arg(port.to_string());
     let log = fs::File::create(sandbox.path("server.log")).unwrap();
-    let mut server = Process(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
-    let up = (0..300).any(|_| {
+    command.stdin(std::process::Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
+    let mut server = Process(command.spawn().unwrap());
+    let up = (0..600).any(|_| {
         std::thread::sleep(Duration::from_millis(200));
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() || server.0.try_wait().unwrap().is_some()
     });
     assert!(up && server.0.try_wait().unwrap().is_none(), "{}", fs::read_to_string(sandbox.path("server.log")).unwrap());
     let text = |more: &str| spec("\"baseline\", \"rag\"", more).replace("limit = 20", "limit = 200");
     sandbox.write("local.toml", &text(""));
-    sandbox.write("served.toml", &text(&endpoint(&format!("http://127.0.0.1:{port}/v1"), "concurrency = 1\n")));
     run(&sandbox, 0, &["run", "local.toml", "-o", "local", "--quiet"], None);
-    run(&sandbox, 0, &["run", "served.toml", "-o", "served", "--quiet"], None);
-    let (here, there) = (answers(&sandbox, "local"), answers(&sandbox, "served"));
+    let here = answers(&sandbox, "local");
     assert_eq!(here.len(), 400);
-    let apart: Vec<_> = here.iter().filter(|(question, row)| row[0] != there[*question][0]).collect();
-    for (question, row) in &apart {
-        eprintln!("{question:?}: in process {}, served {}", row[0], there[*question][0]);
+    for kind in ["completions", "chat"] {
+        let settings =
+            endpoint(&format!("http://127.0.0.1:{port}/v1"), "concurrency = 1\n").replace("timeout_s = 20.0", "timeout_s = 120.0");
+        let settings = settings.replace("kind = \"completions\"", &format!("kind = \"{kind}\""));
+        sandbox.write("served.toml", &text(&settings));
+        run(&sandbox, 0, &["run", "served.toml", "-o", kind, "--quiet"], None);
+        let there = answers(&sandbox, kind);
+        let apart: Vec<_> = here.iter().filter(|(question, row)| row[0] != there[*question][0]).collect();
+        for (question, row) in &apart {
+            eprintln!("{kind}, {question:?}: in process {}, served {}", row[0], there[*question][0]);
+        }
+        eprintln!("{kind}: {} of {} answers are the same", here.len() - apart.len(), here.len());
+        assert!(apart.len() * 100 <= here.len(), "{kind}: {} of {} answers differ", apart.len(), here.len());
+        let tokens = here.iter().filter(|(question, row)| row[2] != there[*question][2]).count();
+        assert_eq!(tokens, 0, "{kind}: the server read as many tokens of every prompt");
     }
-    eprintln!("{} of {} answers are the same", here.len() - apart.len(), here.len());
-    assert!(apart.len() * 100 <= here.len(), "{} of {} answers differ", apart.len(), here.len());
-    let tokens = here.iter().filter(|(question, row)| row[2] != there[*question][2]).count();
-    assert_eq!(tokens, 0, "the server read as many tokens of every prompt");
 }

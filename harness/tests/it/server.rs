@@ -22,6 +22,8 @@ pub enum Fault {
     Cut,
     /// Nothing is said for so long.
     Silence(Duration),
+    /// The answer is whole, and comes so much later.
+    Late(Duration),
     /// The server is gone from here on.
     Gone,
 }
@@ -162,6 +164,7 @@ impl State {
                 drop(TcpStream::connect(stream.local_addr()?));
                 return Ok(());
             }
+            Some(Fault::Late(long)) => std::thread::sleep(long),
             Some(Fault::Cut) | None => {}
         }
         if self.gone.load(Ordering::SeqCst) {

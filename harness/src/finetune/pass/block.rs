@@ -31,6 +31,8 @@ pub(super) struct Sizes {
     pub heads: usize,
     pub kv_heads: usize,
     pub width: usize,
+    /// Components of a head that are turned.
+    pub rotary: usize,
     pub eps: f32,
     pub parallel: bool,
 }
@@ -298,14 +300,14 @@ impl Block<'_> {
                 #[inline(always)]
                 || {
                     for (line, &position) in lines.chunks_exact_mut(sizes.qkv()).zip(&rows.positions[first..]) {
-                        let (cos, sin) = rows.angles(position, sizes.width);
+                        let (cos, sin) = rows.angles(position, sizes.rotary);
                         for (index, head) in line.chunks_exact_mut(sizes.width).take(sizes.heads + sizes.kv_heads).enumerate() {
                             if let Some(weight) = self.head_norm(index) {
                                 rms_norm(head, weight, sizes.eps, &mut normed);
                                 head.copy_from_slice(&normed);
                             }
                             if self.rotates {
-                                turn(head, cos, sin, 1.0);
+                                turn(&mut head[..sizes.rotary], cos, sin, 1.0);
                             }
                         }
                     }
@@ -328,10 +330,10 @@ impl Block<'_> {
             #[inline(always)]
             || {
                 for (row, (line, &position)) in d_qkv.chunks_exact_mut(sizes.qkv()).zip(&rows.positions).enumerate() {
-                    let (cos, sin) = rows.angles(position, sizes.width);
+                    let (cos, sin) = rows.angles(position, sizes.rotary);
                     for (index, head) in line.chunks_exact_mut(sizes.width).take(sizes.heads + sizes.kv_heads).enumerate() {
                         if self.rotates {
-                            turn(head, cos, sin, -1.0);
+                            turn(&mut head[..sizes.rotary], cos, sin, -1.0);
                         }
                         if let Some(weight) = self.head_norm(index) {
                             turned.copy_from_slice(head);
@@ -371,8 +373,8 @@ fn spread(sequences: &[Sequence], width: usize, count: usize, d_x: &mut Vec<f32>
 }
 
 impl Rows<'_> {
-    fn angles(&self, position: usize, width: usize) -> (&[f32], &[f32]) {
-        let half = width / 2;
+    fn angles(&self, position: usize, rotary: usize) -> (&[f32], &[f32]) {
+        let half = rotary / 2;
         let range = position * half..(position + 1) * half;
         (&self.tables.0[range.clone()], &self.tables.1[range])
     }

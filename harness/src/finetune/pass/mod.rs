@@ -209,8 +209,8 @@ mod tests {
         MicroBatch::new(&rows, &Device::Cpu).unwrap()
     }
 
-    /// One with everything, one with nothing, one as the built-in model, one whose second block knows no positions, and one whose first block
-    /// sees a window.
+    /// One with everything, one with nothing, one as the built-in model, one whose second block knows no positions, one whose first block
+    /// sees a window, and one that turns a part of its heads.
     fn shapes() -> Vec<DecoderConfig> {
         let everything = DecoderConfig { max_position_embeddings: 96, ..testing::config() };
         let bare = DecoderConfig { qkv_bias: false, output_bias: false, mlp_bias: false, qk_norm: false, ..everything.clone() };
@@ -218,7 +218,8 @@ mod tests {
         let normed = DecoderConfig { qk_norm: true, ..tied.clone() };
         let unrotated = DecoderConfig { unrotated_layers: vec![1], ..normed.clone() };
         let sliding = DecoderConfig { sliding_window: Some(SlidingWindow { width: 5, layers: vec![0] }), ..everything.clone() };
-        vec![everything, tied, normed, unrotated, sliding]
+        let partial = DecoderConfig { rotary_dim: Some(everything.head_dim - 2), ..everything.clone() };
+        vec![everything, tied, normed, unrotated, sliding, partial]
     }
 
     #[track_caller]

@@ -39,6 +39,7 @@ impl<'a> Model<'a> {
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
             width: config.head_dim,
+            rotary: config.rotary_width(),
             eps: config.rms_norm_eps as f32,
             parallel,
         };

@@ -277,7 +277,7 @@ impl Engine {
     ) {
         let positions: Vec<usize> =
             segments.iter().flat_map(|segment| (0..segment.tokens.len()).map(|ahead| caches[segment.cache].len() + ahead)).collect();
-        let (half, eps) = (sizes.width / 2, self.config.rms_norm_eps as f32);
+        let (half, eps) = (self.config.rotary_width() / 2, self.config.rms_norm_eps as f32);
         let factor = self.config.query_factor();
         let scale = factor.map_or(1.0, |factor| factor as f32) / (sizes.width as f32).sqrt();
         let rotates = self.config.rotates(layer);
@@ -296,7 +296,7 @@ impl Engine {
                                 rms_norm_in_place(head, if query { q_norm } else { k_norm }, eps);
                             }
                             if rotates {
-                                turn(head, cos, sin, 1.0);
+                                turn(&mut head[..2 * half], cos, sin, 1.0);
                             }
                             if query {
                                 head.iter_mut().for_each(|x| *x *= scale);

@@ -114,6 +114,7 @@ impl Header<'_> {
             rope_theta: self.real(&key("rope.freq_base")).unwrap_or(10_000.0),
             rope_scaling,
             unrotated_layers: Vec::new(),
+            rotary_dim: None,
             sliding_window,
             max_position_embeddings: positions,
             tie_word_embeddings: !has("output.weight"),

@@ -1,7 +1,7 @@
 //! From a projection's `[B, T, H * D]` to heads `[B, H, T, D]`: split, normalised per head (Qwen3) and turned by their positions in one
 //! pass, instead of the five nodes that these make in the graph.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::rms_norm;
@@ -67,17 +67,18 @@ struct Place {
     position: usize,
 }
 
-/// The tables of angles, `[T, D/2]` or `[B, 1, T, D/2]`.
+/// The tables of angles, `[T, R/2]` or `[B, 1, T, R/2]`.
 #[derive(Clone, Copy)]
 struct Angles<'a> {
     cos: &'a [f32],
     sin: &'a [f32],
+    half: usize,
     order: Order,
 }
 
 impl<'a> Angles<'a> {
     fn at(&self, place: Place) -> (&'a [f32], &'a [f32]) {
-        let half = self.order.d / 2;
+        let half = self.half;
         let one_table = self.cos.len() == self.order.t * half;
         let row = if one_table { place.position } else { place.batch * self.order.t + place.position };
         (&self.cos[row * half..(row + 1) * half], &self.sin[row * half..(row + 1) * half])
@@ -88,8 +89,9 @@ impl SplitHeads {
     /// Calls `work` with the tables, if there are any.
     fn with_angles<R>(&self, order: Order, work: impl FnOnce(Option<Angles>) -> R) -> Result<R> {
         let Some((cos, sin)) = &self.rotation else { return Ok(work(None)) };
+        let half = cos.dim(D::Minus1)?;
         let (cos, sin) = (read(cos), read(sin));
-        Ok(work(Some(Angles { cos: cos.floats()?, sin: sin.floats()?, order })))
+        Ok(work(Some(Angles { cos: cos.floats()?, sin: sin.floats()?, half, order })))
     }
 
     fn forward(&self, x: &[f32], layout: &Layout, weight: Option<&[f32]>) -> Result<(CpuStorage, Shape)> {
@@ -114,7 +116,7 @@ impl SplitHeads {
                             None => y.copy_from_slice(x),
                         }
                         if let Some((cos, sin)) = angles.map(|angles| angles.at(place)) {
-                            turn(y, cos, sin, 1.0);
+                            turn(&mut y[..2 * cos.len()], cos, sin, 1.0);
                         }
                     }
                 },
@@ -150,7 +152,7 @@ impl SplitHeads {
                         let (row, place) = order.of_joined(joined);
                         turned.copy_from_slice(&grad[row * d..(row + 1) * d]);
                         if let Some((cos, sin)) = angles.map(|angles| angles.at(place)) {
-                            turn(&mut turned, cos, sin, -1.0);
+                            turn(&mut turned[..2 * cos.len()], cos, sin, -1.0);
                         }
                         match weight {
                             Some(weight) => {
@@ -204,9 +206,9 @@ mod tests {
 
     #[test]
     fn every_combination_agrees_with_the_reference() {
-        for (b, t, heads, d) in [(1, 1, 1, 2), (2, 5, 3, 6), (3, 70, 4, 34)] {
+        for (b, t, heads, d, half) in [(1, 1, 1, 2, 1), (2, 5, 3, 6, 3), (3, 70, 4, 34, 17), (2, 5, 3, 8, 3)] {
             let case = Case::new(&[&[b, t, heads * d], &[d]]);
-            for table in [&[t, d / 2][..], &[b, 1, t, d / 2]] {
+            for table in [&[t, half][..], &[b, 1, t, half]] {
                 let angle = case.constant(table);
                 let (cos, sin) = (angle.cos().unwrap(), angle.sin().unwrap());
                 for rotation in [None, Some((&cos, &sin))] {

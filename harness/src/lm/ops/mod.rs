@@ -37,7 +37,8 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     rms_norm::rms_norm(x, weight, eps)
 }
 
-/// Rotary embedding of `x` `[B, H, T, D]`, half-split pairs (as in transformers). `cos` and `sin` are `[T, D/2]` or `[B, 1, T, D/2]`.
+/// Rotary embedding of the first R components of `x` `[B, H, T, D]`, half-split pairs (as in transformers). `cos` and `sin` are `[T, R/2]` or
+/// `[B, 1, T, R/2]`.
 pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     rope::rope(x, cos, sin)
 }

@@ -26,13 +26,18 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     normed.to_dtype(dtype)?.broadcast_mul(weight)
 }
 
-/// Rotary embedding of `x` `[B, H, T, D]`, half-split pairs (as in transformers). `cos` and `sin` are `[T, D/2]` or `[B, 1, T, D/2]`.
+/// Rotary embedding of the first R components of `x` `[B, H, T, D]`, half-split pairs (as in transformers). `cos` and `sin` are `[T, R/2]` or
+/// `[B, 1, T, R/2]`.
 pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    let half = x.dim(D::Minus1)? / 2;
+    let (width, half) = (x.dim(D::Minus1)?, cos.dim(D::Minus1)?);
     let (left, right) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
     let turned_left = (left.broadcast_mul(cos)? - right.broadcast_mul(sin)?)?;
     let turned_right = (right.broadcast_mul(cos)? + left.broadcast_mul(sin)?)?;
-    Tensor::cat(&[turned_left, turned_right], D::Minus1)
+    let mut parts = vec![turned_left, turned_right];
+    if width > 2 * half {
+        parts.push(x.narrow(D::Minus1, 2 * half, width - 2 * half)?);
+    }
+    Tensor::cat(&parts, D::Minus1)
 }
 
 /// Softmax over the last dimension, in f32.

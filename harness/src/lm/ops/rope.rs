@@ -1,6 +1,6 @@
 //! Rotary embedding. The backward pass turns the gradient by minus the angle.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 
 use super::storage::{floats, read, supported};
 use crate::kernel::elementwise::turn;
@@ -17,9 +17,10 @@ pub(super) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
 
 /// Whether the kernels can use these tables for `b` sequences of `t` positions and heads of width `d`.
 pub(super) fn tables_fit(cos: &Tensor, sin: &Tensor, [b, t, d]: [usize; 3]) -> bool {
-    let tables: [&[usize]; 3] = [&[t, d / 2], &[1, 1, t, d / 2], &[b, 1, t, d / 2]];
+    let half = cos.dims().last().copied().unwrap_or_default();
+    let tables: [&[usize]; 3] = [&[t, half], &[1, 1, t, half], &[b, 1, t, half]];
     let known = cos.dims() == sin.dims() && tables.contains(&cos.dims());
-    supported(&[cos, sin]) && known && d % 2 == 0 && !cos.track_op() && !sin.track_op()
+    supported(&[cos, sin]) && known && 2 * half <= d && !cos.track_op() && !sin.track_op()
 }
 
 struct Rope {
@@ -39,18 +40,19 @@ impl CustomOp1 for Rope {
         let x = floats(x, layout)?;
         let (cos, sin) = (read(&self.cos), read(&self.sin));
         let (cos, sin) = (cos.floats()?, sin.floats()?);
-        let one_table = cos.len() == t * d / 2;
+        let half = self.cos.dim(D::Minus1)?;
+        let one_table = cos.len() == t * half;
         let mut y = vec![0.0; x.len()];
         for_row_chunks(&mut y, d, |first, y| {
             for (offset, y) in y.chunks_exact_mut(d).enumerate() {
                 let row = first + offset;
                 let position = if one_table { row % t } else { row / (heads * t) * t + row % t };
-                let table = position * (d / 2)..(position + 1) * (d / 2);
+                let table = position * half..(position + 1) * half;
                 let (x, cos, sin) = (&x[row * d..(row + 1) * d], &cos[table.clone()], &sin[table]);
                 y.copy_from_slice(x);
                 vectorized(
                     #[inline(always)]
-                    || turn(y, cos, sin, self.direction),
+                    || turn(&mut y[..2 * half], cos, sin, self.direction),
                 );
             }
         });
@@ -71,9 +73,9 @@ mod tests {
 
     #[test]
     fn both_kinds_of_tables_agree_with_the_reference() {
-        for (b, h, t, d) in [(1, 1, 1, 2), (2, 3, 5, 6), (3, 4, 70, 34)] {
+        for (b, h, t, d, half) in [(1, 1, 1, 2, 1), (2, 3, 5, 6, 3), (3, 4, 70, 34, 17), (2, 3, 5, 8, 3)] {
             let case = Case::new(&[&[b, h, t, d]]);
-            for table in [&[t, d / 2][..], &[b, 1, t, d / 2], &[1, 1, t, d / 2]] {
+            for table in [&[t, half][..], &[b, 1, t, half], &[1, 1, t, half]] {
                 let angle = case.constant(table);
                 let (cos, sin) = (angle.cos().unwrap(), angle.sin().unwrap());
                 case.check(|t| rope(&t[0], &cos, &sin), |t| reference::rope(&t[0], &cos, &sin));

@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::RemoteError;
-use crate::spec::EndpointSpec;
+use crate::spec::{EmbeddingEndpointSpec, EndpointSpec};
 
 /// Tokens that a server counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +46,8 @@ impl Usage {
 /// The limits of a budget and the prices behind it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
+    /// The settings that they come from: of the tokens, and of the money.
+    pub keys: [&'static str; 2],
     /// Read and written ones together; 0 is no limit.
     pub tokens: u64,
     /// In the currency of the prices; 0 is no limit.
@@ -58,7 +60,25 @@ pub struct Limits {
 
 impl From<&EndpointSpec> for Limits {
     fn from(spec: &EndpointSpec) -> Self {
-        Self { tokens: spec.max_total_tokens, money: spec.max_total_cost, price_input: spec.price_input, price_output: spec.price_output }
+        Self {
+            keys: ["model.endpoint.max_total_tokens", "model.endpoint.max_total_cost"],
+            tokens: spec.max_total_tokens,
+            money: spec.max_total_cost,
+            price_input: spec.price_input,
+            price_output: spec.price_output,
+        }
+    }
+}
+
+impl From<&EmbeddingEndpointSpec> for Limits {
+    fn from(spec: &EmbeddingEndpointSpec) -> Self {
+        Self {
+            keys: ["retrieval.endpoint.max_total_tokens", "retrieval.endpoint.max_total_cost"],
+            tokens: spec.max_total_tokens,
+            money: spec.max_total_cost,
+            price_input: spec.price_input,
+            price_output: 0.0,
+        }
     }
 }
 
@@ -72,11 +92,11 @@ impl Limits {
     fn passed_by(&self, usage: Usage, spent: Usage) -> Option<RemoteError> {
         if self.tokens > 0 && usage.tokens() > self.tokens {
             let spent = format!("{} tokens were used", spent.tokens());
-            return Some(RemoteError::Budget { key: "model.endpoint.max_total_tokens", limit: self.tokens.to_string(), spent });
+            return Some(RemoteError::Budget { key: self.keys[0], limit: self.tokens.to_string(), spent });
         }
         if self.money > 0.0 && self.money(usage) > self.money {
             let spent = format!("{} tokens for {:.6} were used", spent.tokens(), self.money(spent));
-            return Some(RemoteError::Budget { key: "model.endpoint.max_total_cost", limit: self.money.to_string(), spent });
+            return Some(RemoteError::Budget { key: self.keys[1], limit: self.money.to_string(), spent });
         }
         None
     }
@@ -111,7 +131,8 @@ impl Budget {
 
     /// So much was spent before.
     pub fn begin_with(&self, spent: Usage) {
-        self.state().spent = spent;
+        let mut state = self.state();
+        state.spent = state.spent.plus(spent);
     }
 
     /// Of all settled requests.
@@ -173,7 +194,8 @@ mod tests {
     }
 
     fn budget(tokens: u64, money: f64) -> Budget {
-        Budget::new(Limits { tokens, money, price_input: 1.0, price_output: 4.0 })
+        let keys = ["model.endpoint.max_total_tokens", "model.endpoint.max_total_cost"];
+        Budget::new(Limits { keys, tokens, money, price_input: 1.0, price_output: 4.0 })
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Requests that are tried again. The only file of `remote` that opens a connection.
 
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -20,10 +21,21 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_mins(10);
 /// Waiting looks up so often whether it is still worth it.
 const LOOK_UP: Duration = Duration::from_millis(50);
+/// What is left to requests in flight when the user stops: an answer that is nearly there has been paid for.
+const GRACE: Duration = Duration::from_secs(2);
 /// The largest answer that is read.
 const LARGEST: u64 = 1 << 30;
 /// Characters of a server's words that are told on.
 const TOLD: usize = 300;
+
+/// Set when the user stops; nothing until [`give_up_when`].
+static STOPPED: OnceLock<&'static AtomicBool> = OnceLock::new();
+
+/// From when the flag is set, no client of this process makes a request or waits: what is in flight has a moment left to end, and everything
+/// else is [`RemoteError::Interrupted`]. The first flag counts.
+pub fn give_up_when(flag: &'static AtomicBool) {
+    STOPPED.get_or_init(|| flag);
+}
 
 /// What opens a server. It is shown as `***` wherever it could be shown.
 #[derive(Clone)]
@@ -82,13 +94,21 @@ pub struct Traffic {
 /// A server.
 #[derive(Debug)]
 pub struct Client {
+    line: Arc<Line>,
+    retries: u32,
+    /// Set when the user stops.
+    stopped: &'static AtomicBool,
+    requests: AtomicU64,
+    again: AtomicU64,
+}
+
+/// What a single attempt needs. It is shared with the thread that makes it, which may have to be left behind.
+#[derive(Debug)]
+pub(super) struct Line {
     agent: ureq::Agent,
     url: String,
     host: String,
     key: Option<Key>,
-    retries: u32,
-    requests: AtomicU64,
-    again: AtomicU64,
     listed: Mutex<Vec<String>>,
 }
 
@@ -117,13 +137,24 @@ impl Client {
             .into();
         let url = connection.url.trim_end_matches('/').to_owned();
         let host = url.split("://").nth(1).unwrap_or(&url).split('/').next().unwrap_or_default().to_owned();
-        let retries = connection.retries;
-        Ok(Self { agent, url, host, key, retries, requests: AtomicU64::new(0), again: AtomicU64::new(0), listed: Mutex::default() })
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Ok(Self {
+            line: Arc::new(Line { agent, url, host, key, listed: Mutex::default() }),
+            retries: connection.retries,
+            stopped: STOPPED.get().copied().unwrap_or(&NEVER),
+            requests: AtomicU64::new(0),
+            again: AtomicU64::new(0),
+        })
     }
 
     /// Host and port, as in the address.
     pub fn host(&self) -> &str {
-        &self.host
+        &self.line.host
+    }
+
+    /// A server's words in one line of bounded length, without the key.
+    pub(super) fn told(&self, text: &str) -> String {
+        self.line.told(text)
     }
 
     /// Requests so far.
@@ -136,21 +167,24 @@ impl Client {
     /// # Errors
     /// [`RemoteError::Gone`], or [`RemoteError::Denied`] for the key.
     pub fn greet(&self) -> Result<(), RemoteError> {
-        let answer = self.attempts("greet", &AtomicBool::new(false), || {
-            let response = self.agent.get(format!("{}/models", self.url));
-            let response = self.authorized(response).call();
-            self.checked(response).and_then(|mut response| read_json(&mut response))
+        let answer = self.attempts("greet", &AtomicBool::new(false), |line: &Line| {
+            let response = line.agent.get(format!("{}/models", line.url));
+            let response = line.authorized(response).call();
+            line.checked(response).and_then(|mut response| read_json(&mut response))
         });
         match answer {
             Ok(list) => {
                 let models = list["data"].as_array().into_iter().flatten().filter_map(|model| model["id"].as_str());
-                *self.listed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                *self.line.listed.lock().unwrap_or_else(PoisonError::into_inner) =
                     models.take(20).map(|name| format!("`{}`", self.told(name))).collect();
                 Ok(())
             }
-            Err(error @ (RemoteError::Gone { .. } | RemoteError::Wait { .. } | RemoteError::Denied { status: 401 | 403, .. })) => {
-                Err(error)
-            }
+            Err(
+                error @ (RemoteError::Gone { .. }
+                | RemoteError::Wait { .. }
+                | RemoteError::Interrupted
+                | RemoteError::Denied { status: 401 | 403, .. }),
+            ) => Err(error),
             Err(_) => Ok(()),
         }
     }
@@ -164,50 +198,101 @@ impl Client {
     }
 
     /// The same for an answer that is read in another way.
-    pub(super) fn post_read<T>(
+    pub(super) fn post_read<T: Send + 'static>(
         &self,
         path: &str,
         body: &Value,
         label: &str,
         stop: &AtomicBool,
-        read: impl Fn(&mut Response<Body>) -> Result<T, Fault>,
+        read: impl Fn(&mut Response<Body>) -> Result<T, Fault> + Send + Sync + 'static,
     ) -> Result<T, RemoteError> {
-        let text = body.to_string();
-        self.attempts(label, stop, || {
-            let request = self.agent.post(format!("{}/{path}", self.url)).header("Content-Type", "application/json");
-            let response = self.authorized(request).send(text.as_bytes());
-            self.checked(response).and_then(|mut response| read(&mut response))
+        let (url, text) = (format!("{}/{path}", self.line.url), body.to_string());
+        self.attempts(label, stop, move |line: &Line| {
+            let request = line.agent.post(&url).header("Content-Type", "application/json");
+            let response = line.authorized(request).send(text.as_bytes());
+            line.checked(response).and_then(|mut response| read(&mut response))
         })
     }
 
-    fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        match &self.key {
-            Some(Key(key)) => request.header("Authorization", format!("Bearer {key}")),
-            None => request,
-        }
-    }
-
-    fn attempts<T>(&self, label: &str, stop: &AtomicBool, attempt: impl Fn() -> Result<T, Fault>) -> Result<T, RemoteError> {
+    fn attempts<T: Send + 'static>(
+        &self,
+        label: &str,
+        stop: &AtomicBool,
+        attempt: impl Fn(&Line) -> Result<T, Fault> + Send + Sync + 'static,
+    ) -> Result<T, RemoteError> {
+        let attempt = Arc::new(attempt);
+        let host = || self.host().to_owned();
         let mut made = 0;
         loop {
+            if self.is_stopped() {
+                return Err(RemoteError::Interrupted);
+            }
             self.requests.fetch_add(1, Ordering::Relaxed);
             self.again.fetch_add(u64::from(made > 0), Ordering::Relaxed);
             made += 1;
-            let (problem, asked) = match attempt() {
+            let (problem, asked) = match self.heard(&attempt)? {
                 Ok(value) => return Ok(value),
                 Err(Fault::Final(error)) => return Err(error),
                 Err(Fault::Again(problem, asked)) => (problem, asked),
             };
-            tracing::debug!(host = self.host, attempt = made, problem = self.told(&problem), "a request failed");
+            tracing::debug!(host = self.host(), attempt = made, problem = self.told(&problem), "a request failed");
+            if self.is_stopped() {
+                return Err(RemoteError::Interrupted);
+            }
             if made > self.retries {
-                return Err(RemoteError::Gone { host: self.host.clone(), attempts: made, problem: self.told(&problem) });
+                return Err(RemoteError::Gone { host: host(), attempts: made, problem: self.told(&problem) });
             }
             if let Some(long) = asked.filter(|asked| *asked > PATIENCE) {
-                return Err(RemoteError::Wait { host: self.host.clone(), seconds: long.as_secs() });
+                return Err(RemoteError::Wait { host: host(), seconds: long.as_secs() });
             }
-            if !wait(asked.unwrap_or_else(|| back_off(made, label)), stop) {
-                return Err(RemoteError::Skipped);
+            if !wait(asked.unwrap_or_else(|| back_off(made, label)), [stop, self.stopped]) {
+                return Err(if self.is_stopped() { RemoteError::Interrupted } else { RemoteError::Skipped });
             }
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// What one attempt came to. A request that waits for its server cannot be called off, so it is made in a thread of its own, which is left to
+    /// its time-out where the user does not wait for it.
+    ///
+    /// # Errors
+    /// [`RemoteError::Interrupted`] when the grace is over.
+    fn heard<T: Send + 'static>(
+        &self,
+        attempt: &Arc<impl Fn(&Line) -> Result<T, Fault> + Send + Sync + 'static>,
+    ) -> Result<Result<T, Fault>, RemoteError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let (line, attempt) = (Arc::clone(&self.line), Arc::clone(attempt));
+        let made = std::thread::Builder::new().name("request".into()).spawn(move || {
+            // Nobody listens any more: the user has left.
+            let _ = sender.send(attempt(&line));
+        });
+        if let Err(error) = made {
+            return Ok(Err(Fault::Again(format!("no thread for a request: {error}"), None)));
+        }
+        let mut leaving: Option<Stopwatch> = None;
+        loop {
+            match receiver.recv_timeout(LOOK_UP) {
+                Ok(result) => return Ok(result),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Err(Fault::Again("the request panicked".to_owned(), None))),
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.is_stopped() && leaving.get_or_insert_with(Stopwatch::start).elapsed() >= GRACE {
+                        return Err(RemoteError::Interrupted);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Line {
+    fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.key {
+            Some(Key(key)) => request.header("Authorization", format!("Bearer {key}")),
+            None => request,
         }
     }
 
@@ -229,7 +314,7 @@ impl Client {
             408 | 425 | 429 | 500..=599 => Err(Fault::Again(format!("status {status}: {message}"), after)),
             400 | 413 | 422 => Err(Fault::Final(RemoteError::Refused { status, message })),
             _ => {
-                let listed = self.listed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+                let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 Err(Fault::Final(RemoteError::Denied { host: self.host.clone(), status, message, listed }))
             }
         }
@@ -245,8 +330,7 @@ impl Client {
         if words.is_empty() { "no reason given".to_owned() } else { words }
     }
 
-    /// A server's words in one line of bounded length, without the key.
-    pub(super) fn told(&self, text: &str) -> String {
+    fn told(&self, text: &str) -> String {
         let text = match &self.key {
             Some(Key(key)) => text.replace(key.as_str(), "***"),
             None => text.to_owned(),
@@ -269,16 +353,17 @@ pub fn back_off(made: u32, label: &str) -> Duration {
     whole.mul_f64(0.5 + 0.5 * chance)
 }
 
-/// Whether the wait came to its end before the flag was set.
-fn wait(long: Duration, stop: &AtomicBool) -> bool {
+/// Whether the wait came to its end before a flag was set.
+fn wait(long: Duration, stops: [&AtomicBool; 2]) -> bool {
     let watch = Stopwatch::start();
+    let is_vain = || stops.iter().any(|stop| stop.load(Ordering::Relaxed));
     while watch.elapsed() < long {
-        if stop.load(Ordering::Relaxed) {
+        if is_vain() {
             return false;
         }
         std::thread::sleep(LOOK_UP.min(long.saturating_sub(watch.elapsed())));
     }
-    !stop.load(Ordering::Relaxed)
+    !is_vain()
 }
 
 /// `Retry-After`: seconds, or a date, which is held against the server's own clock.
@@ -327,15 +412,44 @@ mod tests {
 
     #[test]
     fn a_wait_ends_when_it_is_in_vain() {
-        assert!(wait(Duration::from_millis(1), &AtomicBool::new(false)));
-        assert!(!wait(Duration::from_hours(1), &AtomicBool::new(true)));
+        let (yes, no) = (AtomicBool::new(true), AtomicBool::new(false));
+        assert!(wait(Duration::from_millis(1), [&no, &no]));
+        assert!(!wait(Duration::from_hours(1), [&yes, &no]) && !wait(Duration::from_hours(1), [&no, &yes]));
+    }
+
+    #[test]
+    fn a_user_who_leaves_waits_for_no_answer() {
+        static LEFT: AtomicBool = AtomicBool::new(false);
+        let connection = Connection { url: "http://host:1/v1/", key_env: "", timeout: Duration::from_secs(1), retries: 9 };
+        let client = Client { stopped: &LEFT, ..Client::open(&connection).unwrap() };
+        let no = AtomicBool::new(false);
+        let of = |long: u64| {
+            client.attempts("q", &no, move |_| {
+                LEFT.store(true, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(long));
+                Ok::<_, Fault>(long)
+            })
+        };
+        assert_eq!(of(100), Ok(100), "one that is nearly there is kept");
+        assert_eq!((of(0), client.traffic().requests), (Err(RemoteError::Interrupted), 1), "none is begun");
+        LEFT.store(false, Ordering::Relaxed);
+        let watch = Stopwatch::start();
+        assert_eq!(of(60_000), Err(RemoteError::Interrupted));
+        assert!((GRACE..4 * GRACE).contains(&watch.elapsed()), "{:?}", watch.elapsed());
+        LEFT.store(false, Ordering::Relaxed);
+        let busy = client.attempts("q", &no, |_| {
+            LEFT.store(true, Ordering::Relaxed);
+            Err::<(), _>(Fault::Again("busy".to_owned(), Some(PATIENCE)))
+        });
+        assert_eq!(busy, Err(RemoteError::Interrupted), "no wait either");
     }
 
     #[test]
     fn a_key_is_not_shown() {
         assert_eq!(format!("{:?}", Key("s3cret".into())), "***");
         let connection = Connection { url: "http://host:1/v1/", key_env: "", timeout: Duration::from_secs(1), retries: 0 };
-        let client = Client { key: Some(Key("s3cret".into())), ..Client::open(&connection).unwrap() };
+        let mut client = Client::open(&connection).unwrap();
+        Arc::get_mut(&mut client.line).unwrap().key = Some(Key("s3cret".into()));
         assert_eq!(client.told("Incorrect key:\n s3cret "), "Incorrect key: ***");
         assert!(!format!("{client:?}").contains("s3cret"));
         assert_eq!(client.host(), "host:1");

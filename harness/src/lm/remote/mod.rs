@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub use budget::{Budget, Limits, Usage};
-pub use client::{Client, Connection, Key, Traffic};
+pub use client::{Client, Connection, Key, Traffic, give_up_when};
 pub use model::{Continuation, Question, Seen, ServedModel};
 
 pub use client::{back_off, retry_after};
@@ -90,6 +90,9 @@ pub enum RemoteError {
     /// Not asked, because another request of the same batch showed that it is in vain.
     #[error("not asked")]
     Skipped,
+    /// The user stopped.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 impl RemoteError {
@@ -116,7 +119,7 @@ impl Hint for RemoteError {
                 Some("the server must speak OpenAI's interface; `url` ends with the version, for example `/v1`".into())
             }
             Self::Budget { key, .. } => Some(format!("raise `{key}`; {RESUME}")),
-            Self::Refused { .. } | Self::Skipped => None,
+            Self::Refused { .. } | Self::Skipped | Self::Interrupted => None,
         }
     }
 }

@@ -169,9 +169,9 @@ impl ServedModel {
         let most = Usage { prompt_tokens: question.length as u64, completion_tokens: config.max_new_tokens as u64 };
         let aside = self.budget.set_aside(most)?;
         let body = self.body(name, question, config, streamed);
-        let watch = Stopwatch::start();
+        let (kind, watch) = (self.spec.kind, Stopwatch::start());
         let reply = if streamed {
-            self.client.post_read(self.path(), &body, question.stream, stop, |response| self.read_stream(response, &watch))?
+            self.client.post_read(self.path(), &body, question.stream, stop, move |response| read_stream(kind, response, watch))?
         } else {
             let answer = self.client.post(self.path(), &body, question.stream, stop)?;
             let reply = self.reply(&answer)?;
@@ -246,49 +246,6 @@ impl ServedModel {
             prefill: Duration::ZERO,
             decode: Duration::ZERO,
         })
-    }
-
-    /// A stream is whole when it says why it ended or that it is done; one that breaks off is asked for again.
-    fn read_stream(&self, response: &mut Response<Body>, watch: &Stopwatch) -> Result<Reply, Fault> {
-        let mut events = Events::new(response.body_mut().as_reader());
-        let mut reply =
-            Reply { text: String::new(), is_cut: false, usage: None, fingerprint: None, prefill: Duration::ZERO, decode: Duration::ZERO };
-        let (mut first, mut is_whole) = (None, false);
-        while let Some(data) = events.data().map_err(|error| Fault::Again(format!("the stream is cut off: {error}"), None))? {
-            if data.trim() == "[DONE]" {
-                is_whole = true;
-                break;
-            }
-            let event: Value =
-                serde_json::from_str(&data).map_err(|error| Fault::Again(format!("an event is not whole: {error}"), None))?;
-            if let Some(error) = event.get("error").filter(|error| !error.is_null()) {
-                let words = error["message"].as_str().map_or_else(|| error.to_string(), str::to_owned);
-                return Err(Fault::Again(format!("the stream ends with an error: {words}"), None));
-            }
-            let choice = &event["choices"][0];
-            let piece = match self.spec.kind {
-                EndpointKind::Chat => &choice["delta"]["content"],
-                EndpointKind::Completions => &choice["text"],
-            };
-            if let Some(piece) = piece.as_str().filter(|piece| !piece.is_empty()) {
-                first.get_or_insert_with(|| watch.elapsed());
-                reply.text.push_str(piece);
-            }
-            if let Some(reason) = choice["finish_reason"].as_str() {
-                reply.is_cut = reason == "length";
-                is_whole = true;
-            }
-            reply.usage = usage_of(&event).or(reply.usage);
-            reply.fingerprint = event["system_fingerprint"].as_str().map(str::to_owned).or(reply.fingerprint);
-        }
-        if !is_whole {
-            return Err(Fault::Again("the stream ends before the answer".to_owned(), None));
-        }
-        let whole = watch.elapsed();
-        // An answer without a word has its first token at its end.
-        reply.prefill = first.unwrap_or(whole);
-        reply.decode = whole.saturating_sub(reply.prefill);
-        Ok(reply)
     }
 
     fn generation(&self, question: Question, stop: &[String], reply: &Reply) -> Generation {
@@ -390,6 +347,48 @@ fn of_last(tokens: &[&str], values: &[Option<f64>], prompt: &str, text: &str, ge
         }
     }
     None
+}
+
+/// A stream is whole when it says why it ended or that it is done; one that breaks off is asked for again.
+fn read_stream(kind: EndpointKind, response: &mut Response<Body>, watch: Stopwatch) -> Result<Reply, Fault> {
+    let mut events = Events::new(response.body_mut().as_reader());
+    let mut reply =
+        Reply { text: String::new(), is_cut: false, usage: None, fingerprint: None, prefill: Duration::ZERO, decode: Duration::ZERO };
+    let (mut first, mut is_whole) = (None, false);
+    while let Some(data) = events.data().map_err(|error| Fault::Again(format!("the stream is cut off: {error}"), None))? {
+        if data.trim() == "[DONE]" {
+            is_whole = true;
+            break;
+        }
+        let event: Value = serde_json::from_str(&data).map_err(|error| Fault::Again(format!("an event is not whole: {error}"), None))?;
+        if let Some(error) = event.get("error").filter(|error| !error.is_null()) {
+            let words = error["message"].as_str().map_or_else(|| error.to_string(), str::to_owned);
+            return Err(Fault::Again(format!("the stream ends with an error: {words}"), None));
+        }
+        let choice = &event["choices"][0];
+        let piece = match kind {
+            EndpointKind::Chat => &choice["delta"]["content"],
+            EndpointKind::Completions => &choice["text"],
+        };
+        if let Some(piece) = piece.as_str().filter(|piece| !piece.is_empty()) {
+            first.get_or_insert_with(|| watch.elapsed());
+            reply.text.push_str(piece);
+        }
+        if let Some(reason) = choice["finish_reason"].as_str() {
+            reply.is_cut = reason == "length";
+            is_whole = true;
+        }
+        reply.usage = usage_of(&event).or(reply.usage);
+        reply.fingerprint = event["system_fingerprint"].as_str().map(str::to_owned).or(reply.fingerprint);
+    }
+    if !is_whole {
+        return Err(Fault::Again("the stream ends before the answer".to_owned(), None));
+    }
+    let whole = watch.elapsed();
+    // An answer without a word has its first token at its end.
+    reply.prefill = first.unwrap_or(whole);
+    reply.decode = whole.saturating_sub(reply.prefill);
+    Ok(reply)
 }
 
 /// The token counts of an answer, where it has them.

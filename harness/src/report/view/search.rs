@@ -84,12 +84,11 @@ pub(super) fn settings(spec: &RetrievalSpec) -> String {
     let hnsw = &spec.hnsw;
     let mut text = format!("{} passages per question", spec.top_k);
     if spec.search.method.is_dense() {
+        let embedder =
+            if spec.endpoint.is_set() { format!("{} behind a server", spec.endpoint.model) } else { spec.embedder.display().to_string() };
         text.push_str(&format!(
-            ", embedder {}, HNSW m {}, ef_construction {}, ef_search {}",
-            spec.embedder.display(),
-            hnsw.m,
-            hnsw.ef_construction,
-            hnsw.ef_search
+            ", embedder {embedder}, HNSW m {}, ef_construction {}, ef_search {}",
+            hnsw.m, hnsw.ef_construction, hnsw.ef_search
         ));
     }
     if !spec.store.is_memory() {

@@ -460,6 +460,11 @@ pub(super) fn facts(tables: &Tables) -> Vec<(String, String)> {
         ("retrieval", search::settings(&spec.retrieval)),
         ("decoding", format!("temperature {}, at most {} new tokens", spec.generation.temperature, spec.generation.max_new_tokens)),
     ];
+    if let Some(tokens) = manifest.embedder_tokens {
+        let money = tokens as f64 * spec.retrieval.endpoint.price_input / 1e6;
+        let tokens = format::count(tokens as f64);
+        facts.push(("embedder", format!("{tokens} tokens read in all, {money:.4} {} at the spec's prices", spec.cost.currency)));
+    }
     for phase in &manifest.phases {
         let memory = phase.peak_memory_bytes.map_or(String::new(), |bytes| format!(", peak memory {}", format::bytes(bytes as f64)));
         facts.push((

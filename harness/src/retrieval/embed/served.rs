@@ -1,5 +1,6 @@
 //! An embedder behind a server's `/embeddings`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::vector::normalise;
 use super::super::{Embedder, Embedding, RetrievalError};
-use crate::lm::remote::{Client, Connection, RemoteError, all, each};
+use crate::lm::remote::{Budget, Client, Connection, RemoteError, Usage, all, each};
 use crate::spec::EmbeddingEndpointSpec;
 
 /// Texts in, vectors of unit length out. What the weights are is not known here: the hash is over what is asked.
@@ -18,19 +19,20 @@ pub struct ServedEmbedder {
     dimension: usize,
     hash: String,
     tokens: AtomicU64,
+    budget: Arc<Budget>,
 }
 
 impl ServedEmbedder {
-    /// Reads the key and asks for one vector, for its length.
+    /// Reads the key and asks for one vector, for its length. What is spent goes to the budget.
     ///
     /// # Errors
     /// [`RetrievalError::Remote`]
-    pub fn open(spec: &EmbeddingEndpointSpec) -> Result<Self, RetrievalError> {
+    pub fn open(spec: &EmbeddingEndpointSpec, budget: Arc<Budget>) -> Result<Self, RetrievalError> {
         let connection =
             Connection { url: &spec.url, key_env: &spec.key_env, timeout: Duration::from_secs_f64(spec.timeout_s), retries: spec.retries };
         let client = Client::open(&connection)?;
         let hash = blake3::hash(format!("served {} {}", spec.model, spec.dimensions).as_bytes()).to_hex().to_string();
-        let mut embedder = Self { client, spec: spec.clone(), dimension: 0, hash, tokens: AtomicU64::new(0) };
+        let mut embedder = Self { client, spec: spec.clone(), dimension: 0, hash, tokens: AtomicU64::new(0), budget };
         let trial = embedder.embed_counted(&["dimension"])?;
         embedder.dimension = trial[0].vector.len();
         embedder.tokens.store(0, Ordering::Relaxed);
@@ -38,6 +40,12 @@ impl ServedEmbedder {
             return Err(embedder.malformed(format!("has vectors of {} components, asked for were {}", embedder.dimension, spec.dimensions)));
         }
         Ok(embedder)
+    }
+
+    /// The most that texts may have in tokens, with two around each for those that a server adds.
+    fn estimate(&self, texts: &[&str]) -> Usage {
+        let tokens = |text: &&str| (text.chars().count() as f64 / self.spec.chars_per_token).ceil() as u64 + 2;
+        Usage { prompt_tokens: texts.iter().map(tokens).sum(), completion_tokens: 0 }
     }
 
     fn malformed(&self, problem: impl Into<String>) -> RetrievalError {
@@ -64,7 +72,7 @@ impl ServedEmbedder {
         }
         let vectors: Option<Vec<Vec<f32>>> = vectors.into_iter().collect();
         let vectors = vectors.ok_or_else(|| self.malformed(format!("has {} vectors for {} texts", data.len(), texts.len())))?;
-        let counted = answer["usage"]["prompt_tokens"].as_u64().or_else(|| answer["usage"]["total_tokens"].as_u64()).unwrap_or(0);
+        let counted = counted(answer).unwrap_or(0);
         self.tokens.fetch_add(counted, Ordering::Relaxed);
         let shares = shares(counted as usize, texts);
         Ok(vectors.into_iter().zip(shares).map(|(vector, tokens)| Embedding { vector, tokens }).collect())
@@ -83,7 +91,11 @@ impl Embedder for ServedEmbedder {
             if self.spec.dimensions > 0 {
                 body["dimensions"] = json!(self.spec.dimensions);
             }
-            self.client.post("embeddings", &body, batch.first().unwrap_or(&""), stop)
+            let most = self.estimate(batch);
+            let aside = self.budget.set_aside(most)?;
+            let answer = self.client.post("embeddings", &body, batch.first().unwrap_or(&""), stop)?;
+            aside.settle(counted(&answer).map_or(most, |prompt_tokens| Usage { prompt_tokens, completion_tokens: 0 }));
+            Ok(answer)
         });
         let mut embeddings = Vec::with_capacity(texts.len());
         for (answer, batch) in all(answers)?.iter().zip(batches) {
@@ -103,6 +115,11 @@ impl Embedder for ServedEmbedder {
     fn tokens_charged(&self) -> Option<u64> {
         Some(self.tokens.load(Ordering::Relaxed))
     }
+}
+
+/// The tokens of a request, where the server counts them.
+fn counted(answer: &Value) -> Option<u64> {
+    answer["usage"]["prompt_tokens"].as_u64().or_else(|| answer["usage"]["total_tokens"].as_u64())
 }
 
 /// The tokens of a request by text, in proportion to their bytes; the sum is the server's.

@@ -1,11 +1,13 @@
 //! An embedder as a spec asks for it: something before every question, something before every passage, and how much of a vector is kept.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::super::vector::normalise;
 use super::super::{Embedder, Embedding, RetrievalError};
 use super::served::ServedEmbedder;
 use super::{BUILTIN, load_embedder, pooling};
+use crate::lm::remote::Budget;
 use crate::spec::{EmbeddingEndpointSpec, EmbeddingSpec};
 
 /// The prefix that means "as the embedder's folder says".
@@ -49,9 +51,9 @@ impl RetrievalEmbedder {
     ///
     /// # Errors
     /// [`RetrievalError::Remote`], and for dimensions that its vectors do not have.
-    pub fn served(endpoint: &EmbeddingEndpointSpec, spec: &EmbeddingSpec) -> Result<Self, RetrievalError> {
+    pub fn served(endpoint: &EmbeddingEndpointSpec, spec: &EmbeddingSpec, budget: Arc<Budget>) -> Result<Self, RetrievalError> {
         let prefixes = chosen([String::new(), String::new()], spec);
-        Self::with(Box::new(ServedEmbedder::open(endpoint)?), prefixes, spec)
+        Self::with(Box::new(ServedEmbedder::open(endpoint, budget)?), prefixes, spec)
     }
 
     fn with(embedder: Box<dyn Embedder>, prefixes: [String; 2], spec: &EmbeddingSpec) -> Result<Self, RetrievalError> {
