@@ -356,19 +356,21 @@ fn measure(
             let done = rows.iter().filter(|row| row.phase == Phase::Latency);
             let done: BTreeSet<_> = done.map(|row| (row.variant.clone(), row.sample_id.clone(), row.repeat)).collect();
             let counts = latency::replay_counts(rows, plan.spec.seeds[0]);
-            let before = calibration::rounds();
-            let contention = Contention::start();
+            // How fast and how busy this machine is says nothing of a server's times.
+            let before = model.local().map(|_| (calibration::rounds(), Contention::start()));
             let timed = latency::run(&bench, &counts, &done, journal, listener)?;
             let is_timed = !timed.rows.is_empty();
             rows.extend(timed.rows);
-            let contention = contention.record();
-            Ok(is_timed.then(|| (calibration::record(before, calibration::rounds()), contention, timed.warmup)))
+            let around = before.map(|(before, contention)| {
+                let contention = contention.record();
+                (calibration::record(before, calibration::rounds()), contention)
+            });
+            Ok(is_timed.then_some((around, timed.warmup)))
         })?;
-        // How fast and how busy this machine is says nothing of a server's times.
-        let is_here = model.local().is_some();
         // A run that had nothing left to time keeps the figures of when it was timed.
-        if let Some((calibration, contention, warmup)) = surroundings {
-            (manifest.calibration, manifest.contention) = (Some(calibration).filter(|_| is_here), contention.filter(|_| is_here));
+        if let Some((around, warmup)) = surroundings {
+            (manifest.calibration, manifest.contention) =
+                around.map_or((None, None), |(calibration, contention)| (Some(calibration), contention));
             manifest.warmup = warmup;
         }
         folder.write_manifest(manifest)?;
