@@ -132,7 +132,7 @@ pub fn questions(tables: &Tables) -> Result<Vec<QuestionRow>, TableError> {
         score: metric.and_then(|metric| row.score(&metric.id)),
         answer: blake3::hash(row.answer.as_bytes()).to_hex()[..16].to_owned(),
     };
-    let is_answer = |row: &Result<super::Observation, TableError>| row.as_ref().map_or(true, |row| row.phase == Phase::Accuracy);
+    let is_answer = |row: &Result<super::Observation, TableError>| !row.as_ref().is_ok_and(|row| row.phase != Phase::Accuracy);
     tables.data.rows().filter(is_answer).map(|row| row.map(of)).collect()
 }
 
