@@ -1,6 +1,7 @@
-//! Peak memory of a report over journals of growing length: made-up runs of four variants, each reported in a process of its own.
+//! Peak memory of a report over journals of growing length: made-up runs of four variants, each reported in a process of its own. What
+//! counts is the last column but one: what a further row costs, from one length to the next.
 //!
-//!     cargo run --release -p ragft-benches --bin report_memory -- --rows 100000,1000000
+//!     cargo run --release -p ragft-benches --bin report_memory -- --rows 20000,100000,1000000
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ const MIB: f64 = (1u64 << 20) as f64;
 #[command(about = "Peak memory and time of `ragft report` over made-up journals")]
 struct Args {
     /// Rows of the accuracy pass, four for every question.
-    #[arg(long, value_delimiter = ',', default_value = "100000,1000000")]
+    #[arg(long, value_delimiter = ',', default_value = "20000,100000,1000000")]
     rows: Vec<usize>,
     /// Resamples behind every interval: they take time, not memory.
     #[arg(long, default_value = "1000")]
@@ -35,11 +36,27 @@ fn main() -> Result<()> {
     if let Some(folder) = &args.report {
         return report(folder);
     }
-    say("rows of the journal | its size, MiB | peak memory, MiB | bytes per row | seconds")?;
+    say("rows of the journal | its size, MiB | peak memory, MiB | bytes per row | bytes per further row | seconds")?;
+    let mut before: Option<Point> = None;
     for rows in &args.rows {
-        measure(*rows, args.resamples)?;
+        let point = measure(*rows, args.resamples)?;
+        let further = before
+            .filter(|before| before.rows < point.rows)
+            .map_or_else(|| "-".to_owned(), |before| format!("{:.0}", (point.peak - before.peak) / (point.rows - before.rows) as f64));
+        let Point { rows, size, peak, seconds } = point;
+        say(&format!("{rows} | {:.0} | {:.0} | {:.0} | {further} | {seconds:.1}", size / MIB, peak / MIB, peak / rows as f64))?;
+        before = Some(point);
     }
     Ok(())
+}
+
+/// What one length gave; bytes and seconds.
+#[derive(Clone, Copy)]
+struct Point {
+    rows: usize,
+    size: f64,
+    peak: f64,
+    seconds: f64,
 }
 
 fn say(line: &str) -> Result<()> {
@@ -52,16 +69,15 @@ fn report(folder: &Path) -> Result<()> {
     say(&format!("{} {}", peak_memory_bytes().context("this system does not tell peak memory")?, watch.elapsed().as_secs_f64()))
 }
 
-fn measure(rows: usize, resamples: usize) -> Result<()> {
+fn measure(rows: usize, resamples: usize) -> Result<Point> {
     let folder = tempfile::tempdir().context("cannot make a folder for the run")?;
     write_run(folder.path(), rows.div_ceil(VARIANTS), Some(resamples))?;
-    let size = std::fs::metadata(folder.path().join("journal.jsonl"))?.len() as f64 / MIB;
+    let size = std::fs::metadata(folder.path().join("journal.jsonl"))?.len() as f64;
     let output = Command::new(std::env::current_exe()?).arg("--report").arg(folder.path()).output()?;
     if !output.status.success() {
         bail!("the report failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let (peak, seconds) = text.trim().split_once(' ').context("the report told no figures")?;
-    let (peak, seconds): (f64, f64) = (peak.parse()?, seconds.parse()?);
-    say(&format!("{rows} | {size:.0} | {:.0} | {:.0} | {seconds:.1}", peak / MIB, peak / rows as f64))
+    Ok(Point { rows, size, peak: peak.parse()?, seconds: seconds.parse()? })
 }

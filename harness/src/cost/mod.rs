@@ -369,12 +369,12 @@ impl Entry<'_> {
 
     fn query(&mut self) {
         let phase = CostPhase::Query;
-        let mean = |of: fn(&crate::table::Observation) -> Option<f64>| self.tables.mean_per_query(self.variant, of);
+        let mean = |of: fn(&crate::table::Usage) -> Option<f64>| self.tables.mean_per_query(self.variant, of);
         let counts = [
-            ("prompt_tokens", "tokens", mean(|row| Some(f64::from(row.prompt_tokens)))),
-            ("context_tokens", "tokens", mean(|row| Some(f64::from(row.context_tokens)))),
-            ("completion_tokens", "tokens", mean(|row| Some(f64::from(row.completion_tokens)))),
-            (TOTAL_FLOPS, "flops", mean(|row| row.flops)),
+            ("prompt_tokens", "tokens", mean(|usage| Some(usage.prompt_tokens))),
+            ("context_tokens", "tokens", mean(|usage| Some(usage.context_tokens))),
+            ("completion_tokens", "tokens", mean(|usage| Some(usage.completion_tokens))),
+            (TOTAL_FLOPS, "flops", mean(|usage| usage.flops)),
         ];
         let is_given = self.variant.is_predicted();
         for (quantity, unit, value) in counts {
@@ -398,10 +398,10 @@ impl Entry<'_> {
             }
             self.priced(phase, TOTAL_MONEY, self.machine_money(seconds.point) + tokens);
         }
-        let told = |of: fn(&crate::table::Observation) -> Option<u64>, unit: f64| {
-            self.tables.mean_per_timed_query(self.variant, |row| of(row).map(|value| value as f64 / unit))
+        let told = |of: fn(&crate::table::Times) -> Option<u64>, unit: f64| {
+            self.tables.mean_per_timed_query(self.variant, |times| of(times).map(|value| value as f64 / unit))
         };
-        let (cpu, joules) = (told(|row| row.times().resources.cpu_ns, 1e9), told(|row| row.times().resources.energy_uj, 1e6));
+        let (cpu, joules) = (told(|times| times.resources.cpu_ns, 1e9), told(|times| times.resources.energy_uj, 1e6));
         if let Some(seconds) = cpu {
             self.measured(phase, TOTAL_CPU_SECONDS, seconds);
         }

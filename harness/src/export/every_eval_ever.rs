@@ -172,23 +172,23 @@ impl<'a> Record<'a> {
     fn instances(&self) -> Result<String, ExportError> {
         let scored = self.source.scores(self.variant);
         let mut lines = String::new();
-        for answers in self.source.answers(self.variant) {
-            for row in &answers.rows {
+        self.source.for_each_answered(self.variant, |answers| {
+            for row in answers.rows {
                 let prompt = self.source.prompt(answers.sample, row)?;
-                for (metric, column) in scored.iter().filter(|(_, column)| column[answers.index].is_some()) {
-                    lines.push_str(&self.instance(&answers, row, &prompt, metric, column).to_string());
+                for (metric, column) in scored.iter().filter(|(_, column)| column.get(answers.index).is_some()) {
+                    lines.push_str(&self.instance(answers, row, &prompt, metric, column).to_string());
                     lines.push('\n');
                 }
             }
-        }
+            Ok(())
+        })?;
         Ok(lines)
     }
 
     fn instance(&self, answers: &Answers, row: &Observation, prompt: &str, metric: &Metric, column: &Column) -> Value {
-        let data = &self.source.tables.data;
         let sample = answers.sample;
-        let own = data.metric_ids.find(&metric.id).and_then(|number| row.score(number));
-        let score = own.or_else(|| column[answers.index].map(|scored| scored.value)).unwrap_or(0.0);
+        let own = row.score(&metric.id);
+        let score = own.or_else(|| column.get(answers.index).map(|scored| scored.value)).unwrap_or(0.0);
         let mut metadata: Map<String, Value> = sample.slices.iter().map(|(tag, value)| (tag.clone(), value.clone().into())).collect();
         metadata.insert("training_seed".to_owned(), row.seed.to_string().into());
         json!({
@@ -201,12 +201,12 @@ impl<'a> Record<'a> {
             "sample_hash": sample_hash(sample),
             "interaction_type": "single_turn",
             "input": { "raw": sample.question, "formatted": prompt, "reference": sample.references },
-            "output": { "raw": [row.answer.as_ref()] },
+            "output": { "raw": [row.answer.as_str()] },
             "messages": null,
             "answer_attribution": [{
                 "turn_idx": 0,
                 "source": "output.raw",
-                "extracted_value": row.answer.as_ref(),
+                "extracted_value": row.answer.as_str(),
                 "extraction_method": "whole answer",
                 "is_terminal": true,
             }],

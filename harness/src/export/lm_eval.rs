@@ -67,24 +67,26 @@ fn generation_kwargs(source: &Source) -> Value {
 /// The lines of the samples file, and the hash over their hashes that names the task's content.
 fn samples(source: &Source, variant: VariantKind) -> Result<(String, String), ExportError> {
     let (mut lines, mut hashes) = (String::new(), String::new());
-    for answers in source.answers(variant) {
-        let line = sample(source, variant, &answers)?;
+    source.for_each_answered(variant, |answers| {
+        let line = sample(source, variant, answers)?;
         for key in ["doc_hash", "prompt_hash", "target_hash"] {
             hashes.push_str(line[key].as_str().expect("just made"));
         }
         lines.push_str(&line.to_string());
         lines.push('\n');
-    }
+        Ok(())
+    })?;
     Ok((lines, sha256(&hashes)))
 }
 
 fn sample(source: &Source, variant: VariantKind, answers: &Answers) -> Result<Value, ExportError> {
     let doc = serde_json::to_value(answers.sample).expect("plain data");
-    let prompt = source.prompt(answers.sample, answers.rows[0])?;
-    let responses: Vec<&str> = answers.rows.iter().map(|row| row.answer.as_ref()).collect();
+    let prompt = source.prompt(answers.sample, &answers.rows[0])?;
+    let responses: Vec<&str> = answers.rows.iter().map(|row| row.answer.as_str()).collect();
     let target = target(answers.sample);
     let scored = source.scores(variant).into_iter();
-    let scored: Vec<(&str, f64)> = scored.filter_map(|(metric, column)| Some((metric.id.as_str(), column[answers.index]?.value))).collect();
+    let scored: Vec<(&str, f64)> =
+        scored.filter_map(|(metric, column)| Some((metric.id.as_str(), column.get(answers.index)?.value))).collect();
     let mut line = json!({
         "doc_id": answers.index,
         "doc_hash": sha256(&format!("{doc:#}")),
@@ -191,7 +193,7 @@ fn scores(source: &Source, variant: VariantKind, slice: &str, members: &[usize])
         ("sample_len".to_owned(), Value::from(members.len())),
     ]);
     for (metric, column) in source.scores(variant) {
-        let values: Vec<f64> = members.iter().filter_map(|&index| Some(column[index]?.value)).collect();
+        let values: Vec<f64> = members.iter().filter_map(|&index| Some(column.get(index)?.value)).collect();
         if values.is_empty() {
             continue;
         }

@@ -10,7 +10,6 @@ use crate::dataset::Sample;
 use crate::retrieval::Chunk;
 use crate::spec::VariantKind;
 use crate::store::manifest::Manifest;
-use crate::store::row::Phase;
 use crate::store::{RunFolder, read_jsonl};
 use crate::table::metric::Kind;
 use crate::table::{self, Column, Metric, Observation, Tables};
@@ -22,6 +21,8 @@ pub struct Source {
     pub folder: PathBuf,
     /// Its tables.
     pub tables: Tables,
+    /// Its questions, in file order.
+    pub samples: Vec<Sample>,
     template: PromptTemplate,
     passages: BTreeMap<String, Chunk>,
 }
@@ -67,7 +68,7 @@ pub struct Answers<'a> {
     /// The question.
     pub sample: &'a Sample,
     /// By seed.
-    pub rows: Vec<&'a Observation>,
+    pub rows: &'a [Observation],
 }
 
 impl Source {
@@ -80,28 +81,30 @@ impl Source {
         if tables.manifest().result_hash.is_none() || tables.manifest().shard.is_some() {
             return Err(ExportError::Incomplete);
         }
+        let samples = tables.data.samples.all()?;
         let chunks: Vec<Chunk> = read_jsonl(&RunFolder::at(run).passages())?;
         let passages = chunks.into_iter().map(|chunk| (chunk.id.clone(), chunk)).collect();
         let template = PromptTemplate::new(&tables.manifest().spec.prompt.template)?;
-        Ok(Self { folder: run.to_owned(), tables, template, passages })
+        Ok(Self { folder: run.to_owned(), tables, samples, template, passages })
     }
 
     pub(super) fn manifest(&self) -> &Manifest {
         self.tables.manifest()
     }
 
-    /// The answers of a variant in the accuracy pass, by question.
-    pub(super) fn answers(&self, variant: VariantKind) -> Vec<Answers<'_>> {
-        let data = &self.tables.data;
-        let mut by_question = BTreeMap::<usize, Vec<&Observation>>::new();
-        data.rows_of(variant, Phase::Accuracy).for_each(|row| by_question.entry(row.sample).or_default().push(row));
-        by_question.into_iter().map(|(index, rows)| Answers { index, sample: &data.samples[index], rows }).collect()
+    /// Calls `each` with the answers of a variant in the accuracy pass, by question.
+    pub(super) fn for_each_answered(
+        &self,
+        variant: VariantKind,
+        mut each: impl FnMut(&Answers) -> Result<(), ExportError>,
+    ) -> Result<(), ExportError> {
+        self.tables.data.for_each_question(variant, |index, rows| each(&Answers { index, sample: &self.samples[index], rows }))
     }
 
     /// The text of a row's prompt, from the run's template and passages.
     pub(super) fn prompt(&self, sample: &Sample, row: &Observation) -> Result<String, ExportError> {
         let shown = row.hits.iter().filter(|hit| hit.in_prompt);
-        let chunks = shown.filter_map(|hit| self.passages.get(self.tables.data.ids.name(hit.chunk)));
+        let chunks = shown.filter_map(|hit| self.passages.get(&hit.chunk_id));
         let passages: Vec<Passage> = chunks.map(|chunk| Passage { title: &chunk.title, text: &chunk.text }).collect();
         Ok(self.template.render(&sample.question, &passages)?)
     }

@@ -20,7 +20,7 @@ pub(super) fn write(source: &Source, output: &Path) -> Result<Exported, ExportEr
     let mut exported = Exported::default();
     exported.write(output.join("qrels.txt"), &labels)?;
     for variant in variants {
-        exported.write(output.join(format!("run.{}.txt", variant.name())), &run(source, variant))?;
+        exported.write(output.join(format!("run.{}.txt", variant.name())), &run(source, variant)?)?;
     }
     exported
         .notes
@@ -30,7 +30,7 @@ pub(super) fn write(source: &Source, output: &Path) -> Result<Exported, ExportEr
 
 fn qrels(source: &Source) -> String {
     let mut text = String::new();
-    for sample in &source.tables.data.samples {
+    for sample in &source.samples {
         for document in &sample.relevant {
             let _ = writeln!(text, "{} 0 {} 1", id(&sample.id), id(document));
         }
@@ -39,23 +39,23 @@ fn qrels(source: &Source) -> String {
 }
 
 /// Under the first seed: the index does not depend on it.
-fn run(source: &Source, variant: VariantKind) -> String {
-    let names = &source.tables.data.ids;
+fn run(source: &Source, variant: VariantKind) -> Result<String, ExportError> {
     let mut text = String::new();
-    for answers in source.answers(variant) {
+    source.for_each_answered(variant, |answers| {
         let (mut seen, mut last) = (Vec::new(), f32::INFINITY);
-        for hit in answers.rows[0].hits.iter() {
-            if seen.contains(&hit.document) {
+        for hit in &answers.rows[0].hits {
+            if seen.contains(&&hit.document_id) {
                 continue;
             }
-            seen.push(hit.document);
+            seen.push(&hit.document_id);
             // trec_eval orders by score alone, and of equal ones by id: equal scores are written one step apart, in our order.
             last = if hit.score < last { hit.score } else { last.next_down() };
-            let (question, document) = (id(&answers.sample.id), id(names.name(hit.document)));
+            let (question, document) = (id(&answers.sample.id), id(&hit.document_id));
             let _ = writeln!(text, "{question} Q0 {document} {} {last} ragft-{}", seen.len(), variant.name());
         }
-    }
-    text
+        Ok(())
+    })?;
+    Ok(text)
 }
 
 /// An id without blanks: columns are separated by them.

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use super::policy::{Policy, Requirement};
 use super::run::Run;
 use crate::spec::{RunSpec, VariantKind};
-use crate::store::row::Phase;
 use crate::table::Kind;
 
 /// Everything that stands against comparing the runs; empty if nothing does.
@@ -100,13 +99,13 @@ fn metrics(candidate: &Run, reference: &Run) -> Option<String> {
 
 /// The questions themselves: a dataset may share its hash by chance of an edit, and a limit may draw others.
 fn samples(candidate: &Run, reference: &Run) -> Option<String> {
-    let ids = |run: &Run| run.data.samples.iter().map(|sample| sample.id.clone()).collect::<BTreeSet<_>>();
+    let ids = |run: &Run| run.samples.iter().map(|sample| sample.id.clone()).collect::<BTreeSet<_>>();
     let (of, to) = (ids(candidate), ids(reference));
     let apart: Vec<&String> = of.symmetric_difference(&to).collect();
     if let Some(first) = apart.first() {
         return Some(format!("samples: {} questions are in one run only (first: `{first}`)", apart.len()));
     }
-    let changed = reference.data.samples.iter().filter(|sample| candidate.sample(&sample.id) != Some(sample));
+    let changed = reference.samples.iter().filter(|sample| candidate.sample(&sample.id) != Some(sample));
     let changed: Vec<&str> = changed.map(|sample| sample.id.as_str()).collect();
     changed
         .first()
@@ -118,10 +117,8 @@ fn incomplete(side: &str, run: &Run) -> Option<String> {
         return Some(format!("the {side} is not complete: it has no result hash; finish it with `ragft run --resume`"));
     }
     let short = run.data.variants().into_iter().find_map(|variant| {
-        let answered: BTreeSet<usize> = run.data.rows_of(variant, Phase::Accuracy).map(|row| row.sample).collect();
-        (answered.len() < run.data.samples.len()).then(|| (variant.name(), answered.len()))
+        let answered = run.data.answered(variant);
+        (answered < run.samples.len()).then(|| (variant.name(), answered))
     });
-    short.map(|(variant, has)| {
-        format!("the {side} is not complete: `{variant}` has answers to {has} of {} questions", run.data.samples.len())
-    })
+    short.map(|(variant, has)| format!("the {side} is not complete: `{variant}` has answers to {has} of {} questions", run.samples.len()))
 }

@@ -129,7 +129,7 @@ fn figures(check: &Check, candidate: &Run) -> Option<(String, Value)> {
     let members = crate::table::slices_of(&candidate.data).into_iter().find(|(name, _)| *name == check.slice)?.1;
     let chosen: Vec<Option<f64>> = members.iter().map(|question| values[*question]).collect();
     let spec = &candidate.manifest().spec;
-    let clusters = members.iter().map(|question| candidate.data.samples[*question].cluster_id());
+    let clusters = members.iter().map(|question| candidate.samples[*question].cluster_id());
     let resampler = Resampler::new(clusters, spec.seeds.first().copied().unwrap_or(0), spec.measure.bootstrap_resamples, confidence);
     let is_share = crate::table::Metric::of(&check.metric).unit == SHARE;
     let estimate = if is_share { resampler.share(&chosen) } else { resampler.mean(&chosen) };

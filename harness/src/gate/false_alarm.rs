@@ -183,7 +183,7 @@ fn summary(run: &Run, policy: &Policy, trial: &Trial, tests: usize, results: &[S
 /// Questions per cluster, as they weigh in the design effect: the sum of squared sizes over the number of questions.
 fn cluster_size(run: &Run) -> f64 {
     let mut sizes = BTreeMap::<&str, f64>::new();
-    run.data.samples.iter().for_each(|sample| *sizes.entry(sample.cluster_id()).or_default() += 1.0);
+    run.samples.iter().for_each(|sample| *sizes.entry(sample.cluster_id()).or_default() += 1.0);
     let (squares, sum) = sizes.values().fold((0.0, 0.0), |(squares, sum), size| (squares + size * size, sum + size));
     if sum > 0.0 { squares / sum } else { 1.0 }
 }
@@ -206,7 +206,7 @@ impl Donors {
             let mut times = tested.iter().zip(values).filter(|(quantity, _)| quantity.is_timed());
             times.any(|(_, values)| values[*question].is_some())
         };
-        let all: Vec<usize> = (0..run.data.samples.len()).collect();
+        let all: Vec<usize> = (0..run.samples.len()).collect();
         let timed = all.iter().copied().filter(is_timed).collect();
         Self { scored: Clusters::of(run, all), timed: Clusters::of(run, timed) }
     }
@@ -228,11 +228,11 @@ impl Clusters {
     fn of(run: &Run, questions: Vec<usize>) -> Self {
         let mut by_cluster = BTreeMap::<&str, Vec<usize>>::new();
         for question in questions {
-            by_cluster.entry(run.data.samples[question].cluster_id()).or_default().push(question);
+            by_cluster.entry(run.samples[question].cluster_id()).or_default().push(question);
         }
         let questions: Vec<Vec<usize>> = by_cluster.into_values().collect();
         let kind = |questions: &[usize]| {
-            let mut slices: Vec<_> = questions.iter().map(|question| &run.data.samples[*question].slices).collect();
+            let mut slices: Vec<_> = questions.iter().map(|question| &run.samples[*question].slices).collect();
             slices.sort();
             slices.dedup();
             slices

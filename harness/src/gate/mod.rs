@@ -153,7 +153,7 @@ pub fn compare_runs(candidate: &Run, reference: &Run, policy: &Policy) -> Result
         candidate: Origin::of(candidate),
         reference: Origin::of(reference),
         checks,
-        flips: metric.as_ref().map_or_else(Vec::new, |metric| flips::flips(candidate, reference, metric)),
+        flips: metric.as_ref().map_or_else(|| Ok(Vec::new()), |metric| flips::flips(candidate, reference, metric))?,
         flip_metric: metric,
         notes: notes(candidate, reference, times.notes),
         policy: policy.clone(),
@@ -163,7 +163,7 @@ pub fn compare_runs(candidate: &Run, reference: &Run, policy: &Policy) -> Result
 /// The judge over the questions of a run.
 fn judge_of<'a>(quantities: &'a [Quantity], run: &Run, policy: &'a Policy, unsteadiness: f64, resamples: usize) -> Judge<'a> {
     let slices = slices_of(&run.data);
-    let clusters: Vec<&str> = run.data.samples.iter().map(crate::dataset::Sample::cluster_id).collect();
+    let clusters: Vec<&str> = run.samples.iter().map(crate::dataset::Sample::cluster_id).collect();
     let members = |quantity: &Quantity| {
         let questions = slices.iter().find(|(name, _)| *name == quantity.slice).map_or_else(Vec::new, |(_, questions)| questions.clone());
         if !quantity.is_timed() {
@@ -181,7 +181,7 @@ fn paired(quantity: &Quantity, candidate: &Run, reference: &Run, scale: f64) -> 
     let scale = if matches!(quantity.source, Source::Stage(_)) { scale } else { 1.0 };
     let aligned = |of: &Values| -> Values {
         let value = |id: &str| candidate.index_of(id).and_then(|index| of[index]).map(|value| value * scale);
-        reference.data.samples.iter().map(|sample| value(&sample.id)).collect()
+        reference.samples.iter().map(|sample| value(&sample.id)).collect()
     };
     Pairs {
         candidate: aligned(&candidate.values(quantity.variant, &quantity.source)),
@@ -203,7 +203,7 @@ fn by_seed(
 ) -> Vec<(Values, Values)> {
     let seeds = candidate.scores.by_seed(variant, metric).zip(reference.scores.by_seed(variant, metric));
     let Some((of, to)) = seeds.filter(|(of, to)| of.keys().eq(to.keys())) else { return Vec::new() };
-    of.values().zip(to.values()).map(|(of, to)| (aligned(of), to.clone())).collect()
+    of.values().zip(to.values()).map(|(of, to)| (aligned(&of.values()), to.values())).collect()
 }
 
 fn notes(candidate: &Run, reference: &Run, mut notes: Vec<String>) -> Vec<String> {

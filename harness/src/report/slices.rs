@@ -26,7 +26,7 @@ impl SliceName {
 /// The slice names of the test questions, in order of their letters.
 pub(super) fn names(tables: &Tables) -> Vec<SliceName> {
     let mut values = BTreeMap::<&str, BTreeSet<String>>::new();
-    for (name, value) in tables.data.samples.iter().flat_map(|sample| &sample.slices) {
+    for (name, value) in tables.data.samples.slice_sets().iter().flatten() {
         values.entry(name).or_default().insert(format!("{name}={value}"));
     }
     values.into_iter().map(|(name, slices)| SliceName { name: name.to_owned(), slices: slices.into_iter().collect() }).collect()

@@ -117,60 +117,68 @@ impl Resampler {
 
     /// The mean with its percentile interval; nothing if nothing was measured.
     pub fn mean(&self, values: &[Option<f64>]) -> Option<Estimate> {
-        self.estimates(&[self.sums(values, |value| value.map(|value| (value, 1.0)))]).remove(0)
+        self.estimates(&[&self.mean_sums(values)]).remove(0)
     }
 
     /// The means of several columns with their percentile intervals.
     pub fn means(&self, columns: &[Vec<Option<f64>>]) -> Vec<Option<Estimate>> {
         let sums: Vec<Sums> = columns.iter().map(|values| self.mean_sums(values)).collect();
-        self.estimates(&sums)
+        self.estimates(&sums.iter().collect::<Vec<_>>())
     }
 
     /// The mean of scores between 0 and 1. As [`Self::mean`], but if all of them are 0, or all 1, the interval is Wilson's with the clusters
     /// as trials: a bootstrap would claim certainty there.
     pub fn share(&self, values: &[Option<f64>]) -> Option<Estimate> {
-        self.estimates_of(&[values.to_vec()], &[true]).remove(0)
+        self.estimates_of([(values, true)]).remove(0)
     }
 
-    /// The means of several columns; those that are shares as [`Self::share`] has them, the others as [`Self::mean`].
-    pub fn estimates_of(&self, columns: &[Vec<Option<f64>>], is_share: &[bool]) -> Vec<Option<Estimate>> {
-        let widened = |((values, is_share), estimate): ((&Vec<Option<f64>>, &bool), Option<Estimate>)| {
-            let estimate = estimate?;
+    /// The means of several columns; those that are shares as [`Self::share`] has them, the others as [`Self::mean`]. A column may be made
+    /// when it is asked for, and is gone before the next one is.
+    pub fn estimates_of<C: AsRef<[Option<f64>]>>(&self, columns: impl IntoIterator<Item = (C, bool)>) -> Vec<Option<Estimate>> {
+        let reduce = |(values, is_share): (C, bool)| {
+            let values = values.as_ref();
             let all = |end: f64| values.iter().flatten().all(|&value| value == end);
-            if !is_share || (!all(0.0) && !all(1.0)) {
-                return Some(estimate);
-            }
-            let clusters = self.measured(values);
-            let wilson = wilson(if all(1.0) { clusters } else { 0 }, clusters, self.confidence)?;
-            Some(Estimate { n: estimate.n, ..wilson })
+            // Of a share without spread: the clusters, and how many of them are all right.
+            let alike = (is_share && (all(0.0) || all(1.0))).then(|| {
+                let clusters = self.measured(values);
+                (if all(1.0) { clusters } else { 0 }, clusters)
+            });
+            (self.mean_sums(values), alike)
         };
-        columns.iter().zip(is_share).zip(self.means(columns)).map(widened).collect()
+        let reduced: Vec<(Sums, Option<(usize, usize)>)> = columns.into_iter().map(reduce).collect();
+        let estimates = self.estimates(&reduced.iter().map(|(sums, _)| sums).collect::<Vec<_>>());
+        let widened = |((_, alike), estimate): (&(Sums, Option<(usize, usize)>), Option<Estimate>)| {
+            let estimate = estimate?;
+            let Some((right, clusters)) = *alike else { return Some(estimate) };
+            Some(Estimate { n: estimate.n, ..wilson(right, clusters, self.confidence)? })
+        };
+        reduced.iter().zip(estimates).map(widened).collect()
     }
 
     /// The mean of `left - right` over observations where both were measured, with its percentile interval; both sides see the same draws.
     /// Where the two agree on every observation the interval is `[0, 0]`: that says so of these observations, not of others.
     pub fn difference(&self, left: &[Option<f64>], right: &[Option<f64>]) -> Option<Estimate> {
         let pairs: Vec<_> = left.iter().zip(right).map(|(left, right)| left.zip(*right)).collect();
-        self.estimates(&[self.sums(&pairs, |pair| pair.map(|(left, right)| (left - right, 1.0)))]).remove(0)
+        self.estimates(&[&self.sums(&pairs, |pair| pair.map(|(left, right)| (left - right, 1.0)))]).remove(0)
     }
 
     /// The ratio of sums, for example cost per correct answer, over observations where both were measured. Nothing if the denominators sum
     /// to zero; an end is infinite where enough resamples have nothing in the denominator, which is "no bound can be given".
     pub fn ratio(&self, numerator: &[Option<f64>], denominator: &[Option<f64>]) -> Option<Estimate> {
         let pairs: Vec<_> = numerator.iter().zip(denominator).map(|(above, below)| above.zip(*below)).collect();
-        self.estimates(&[self.sums(&pairs, |pair| *pair)]).remove(0).filter(|estimate| estimate.point.is_finite())
+        self.estimates(&[&self.sums(&pairs, |pair| *pair)]).remove(0).filter(|estimate| estimate.point.is_finite())
     }
 
     /// The means of several columns with their BCa intervals (Efron, Better bootstrap confidence intervals, JASA 82:171, 1987; the
     /// acceleration from a jackknife over clusters), or percentile ones where BCa's corrections are not finite.
     pub fn bca(&self, columns: &[Vec<Option<f64>>]) -> Vec<Option<(Estimate, IntervalMethod)>> {
         let sums: Vec<Sums> = columns.iter().map(|values| self.mean_sums(values)).collect();
-        self.bca_of(&sums, &vec![self.confidence; sums.len()])
+        self.bca_of(&sums.iter().collect::<Vec<_>>(), &vec![self.confidence; sums.len()])
     }
 
     /// The same of sums, each at a level of its own.
-    pub(super) fn bca_of(&self, columns: &[Sums], confidence: &[f64]) -> Vec<Option<(Estimate, IntervalMethod)>> {
-        let of = |((sums, confidence), mut statistics): ((&Sums, &f64), Vec<f64>)| {
+    pub(super) fn bca_of(&self, columns: &[&Sums], confidence: &[f64]) -> Vec<Option<(Estimate, IntervalMethod)>> {
+        let of = |((sums, confidence), mut statistics): ((&&Sums, &f64), Vec<f64>)| {
             let point = sums.point();
             let ((ci_low, ci_high), method) = interval(&mut statistics, point, &sums.jackknife(), *confidence);
             (sums.n > 0).then_some((Estimate { point, ci_low, ci_high, n: sums.n }, method))
@@ -198,7 +206,8 @@ impl Resampler {
         };
         let point = statistic(&sums.iter().map(Sums::point).collect::<Vec<_>>());
         let jackknife = across(sums.iter().map(Sums::jackknife).collect());
-        let mut resampled: Vec<f64> = across(self.raw(&sums)).into_iter().filter(|value| value.is_finite()).collect();
+        let mut resampled: Vec<f64> =
+            across(self.raw(&sums.iter().collect::<Vec<_>>())).into_iter().filter(|value| value.is_finite()).collect();
         let ((ci_low, ci_high), method) = interval(&mut resampled, point, &jackknife, self.confidence);
         Some((Estimate { point, ci_low, ci_high, n }, method))
     }
@@ -219,9 +228,9 @@ impl Resampler {
         sums
     }
 
-    fn estimates(&self, columns: &[Sums]) -> Vec<Option<Estimate>> {
+    fn estimates(&self, columns: &[&Sums]) -> Vec<Option<Estimate>> {
         let tail = (1.0 - self.confidence) / 2.0;
-        let estimate = |(sums, mut statistics): (&Sums, Vec<f64>)| {
+        let estimate = |(sums, mut statistics): (&&Sums, Vec<f64>)| {
             statistics.sort_by(f64::total_cmp);
             let point = sums.point();
             let at = |p| quantile(&statistics, p).unwrap_or(point);
@@ -231,12 +240,12 @@ impl Resampler {
     }
 
     /// Every column's ratio in every resample that has an observation of it (0/0 is none).
-    fn statistics(&self, columns: &[Sums]) -> Vec<Vec<f64>> {
+    fn statistics(&self, columns: &[&Sums]) -> Vec<Vec<f64>> {
         self.raw(columns).into_iter().map(|ratios| ratios.into_iter().filter(|ratio| !ratio.is_nan()).collect()).collect()
     }
 
     /// Every column's ratio in every resample. Columns that were measured on the same observations share a denominator.
-    fn raw(&self, columns: &[Sums]) -> Vec<Vec<f64>> {
+    fn raw(&self, columns: &[&Sums]) -> Vec<Vec<f64>> {
         let mut lanes: Vec<&[f64]> = columns.iter().map(|sums| sums.numerators.as_slice()).collect();
         let mut below = Vec::with_capacity(columns.len());
         for sums in columns {

@@ -79,30 +79,45 @@ impl Resampler {
     /// Compares two sides by their differences per question (left minus right, `None` where one side is not measured), for several pairs of
     /// sides at a time. Nothing where no question has both.
     pub fn compare(&self, columns: &[Vec<Option<f64>>], values: Values) -> Vec<Option<Comparison>> {
-        let sums: Vec<Sums> = columns.iter().map(|column| self.mean_sums(column)).collect();
-        let p = self.tests(columns, &sums);
-        let means: Vec<Option<ClusteredMean>> = columns.iter().map(|column| self.clustered_mean(column)).collect();
-        let mut intervals = self.intervals(&sums, &means, values);
-        let of = |index: usize| {
-            let (difference, interval) = intervals[index].take()?;
-            let (p, test) = p[index];
-            let count = |is: fn(&f64) -> bool| columns[index].iter().flatten().filter(|value| is(value)).count();
+        self.compare_each(columns, values)
+    }
+
+    /// The same of columns that may be made when they are asked for; each is gone before the next one is.
+    pub fn compare_each<C: AsRef<[Option<f64>]>>(&self, columns: impl IntoIterator<Item = C>, values: Values) -> Vec<Option<Comparison>> {
+        let reduced: Vec<Reduced> = columns.into_iter().map(|column| self.reduce(column.as_ref())).collect();
+        let tests = self.tests(&reduced);
+        let intervals = self.intervals(&reduced, values);
+        let of = |((reduced, (p, test)), interval): ((&Reduced, (f64, Test)), Option<(Estimate, IntervalMethod)>)| {
+            let (difference, interval) = interval?;
             Some(Comparison {
                 difference,
                 interval,
                 p,
                 test,
-                error: means[index].map(|mean| mean.error),
-                freedom: means[index].map_or(f64::NAN, |mean| mean.freedom),
-                design_effect: means[index].and_then(|mean| mean.design_effect),
-                clusters: self.measured(&columns[index]),
-                wins: count(|value| *value > 0.0),
-                losses: count(|value| *value < 0.0),
+                error: reduced.mean.map(|mean| mean.error),
+                freedom: reduced.mean.map_or(f64::NAN, |mean| mean.freedom),
+                design_effect: reduced.mean.and_then(|mean| mean.design_effect),
+                clusters: reduced.clusters,
+                wins: reduced.wins,
+                losses: reduced.losses,
                 training: None,
                 values,
             })
         };
-        (0..columns.len()).map(of).collect()
+        reduced.iter().zip(tests).zip(intervals).map(of).collect()
+    }
+
+    fn reduce(&self, column: &[Option<f64>]) -> Reduced {
+        let sums = self.mean_sums(column);
+        let count = |is: fn(&f64) -> bool| column.iter().flatten().filter(|value| is(value)).count();
+        Reduced {
+            exact: exact(column, &sums),
+            mean: self.clustered_mean(column),
+            clusters: self.measured(column),
+            wins: count(|value| *value > 0.0),
+            losses: count(|value| *value < 0.0),
+            sums,
+        }
     }
 
     /// The interaction of four variants' shares in log-odds, from the columns hybrid, rag, finetuned, baseline over the questions that all of
@@ -159,33 +174,24 @@ impl Resampler {
         ClusteredMean::of(values, self.clusters())
     }
 
-    /// p of every column: McNemar where it applies, else sign flips, exact where they can be; the rest share their draws.
-    fn tests(&self, columns: &[Vec<Option<f64>>], sums: &[Sums]) -> Vec<(f64, Test)> {
-        let exact = |(column, sums): (&Vec<Option<f64>>, &Sums)| {
-            let is_binary = column.iter().flatten().all(|value| [-1.0, 0.0, 1.0].contains(value));
-            let is_alone = sums.denominators.iter().all(|count| *count <= 1.0);
-            if is_binary && is_alone {
-                let count = |wanted: f64| column.iter().flatten().filter(|value| **value == wanted).count();
-                return Some((mcnemar_mid(count(1.0), count(-1.0)), Test::McNemarMid));
-            }
-            sign_flip_exact(&sums.numerators).map(|p| (p, Test::SignFlip))
-        };
-        let mut found: Vec<Option<(f64, Test)>> = columns.iter().zip(sums).map(exact).collect();
+    /// p of every column: exact where it can be; the rest share their draws.
+    fn tests(&self, columns: &[Reduced]) -> Vec<(f64, Test)> {
+        let mut found: Vec<Option<(f64, Test)>> = columns.iter().map(|column| column.exact).collect();
         let open: Vec<usize> = (0..columns.len()).filter(|index| found[*index].is_none()).collect();
-        let lists: Vec<&[f64]> = open.iter().map(|index| sums[*index].numerators.as_slice()).collect();
+        let lists: Vec<&[f64]> = open.iter().map(|index| columns[*index].sums.numerators.as_slice()).collect();
         for (index, p) in open.into_iter().zip(sign_flip_drawn(&lists, self.seed(), self.resamples())) {
             found[index] = Some((p, Test::SignFlipDrawn));
         }
         found.into_iter().flatten().collect()
     }
 
-    fn intervals(&self, sums: &[Sums], means: &[Option<ClusteredMean>], values: Values) -> Vec<Option<(Estimate, IntervalMethod)>> {
+    fn intervals(&self, columns: &[Reduced], values: Values) -> Vec<Option<(Estimate, IntervalMethod)>> {
         let resampled = |mean: &Option<ClusteredMean>| mean.is_some_and(|mean| has_spread(&mean) && mean.clusters >= FEW_CLUSTERS);
-        let chosen = || sums.iter().zip(means).filter(|(_, mean)| resampled(mean));
-        let wanted: Vec<Sums> = chosen().map(|(sums, _)| sums.clone()).collect();
-        let levels = chosen().filter_map(|(_, mean)| mean.map(|mean| self.expanded(mean.clusters, mean.freedom)));
+        let chosen = || columns.iter().filter(|column| resampled(&column.mean));
+        let wanted: Vec<&Sums> = chosen().map(|column| &column.sums).collect();
+        let levels = chosen().filter_map(|column| column.mean.map(|mean| self.expanded(mean.clusters, mean.freedom)));
         let mut bca = self.bca_of(&wanted, &levels.collect::<Vec<f64>>()).into_iter();
-        let of = |(sums, mean): (&Sums, &Option<ClusteredMean>)| {
+        let of = |Reduced { sums, mean, .. }: &Reduced| {
             if resampled(mean) {
                 return bca.next().flatten();
             }
@@ -203,13 +209,35 @@ impl Resampler {
                 Some(mean) => around(unseen(mean.clusters, self.tail()), IntervalMethod::NoSpread),
             }
         };
-        sums.iter().zip(means).map(of).collect()
+        columns.iter().map(of).collect()
     }
 
     /// Level of the upper end of an interval.
     fn tail(&self) -> f64 {
         0.5 + self.confidence() / 2.0
     }
+}
+
+/// A column of differences, reduced to what a comparison looks at.
+struct Reduced {
+    sums: Sums,
+    /// An exact test, where there is one.
+    exact: Option<(f64, Test)>,
+    mean: Option<ClusteredMean>,
+    clusters: usize,
+    wins: usize,
+    losses: usize,
+}
+
+/// McNemar's test where it applies, else sign flips where all patterns can be gone through.
+fn exact(column: &[Option<f64>], sums: &Sums) -> Option<(f64, Test)> {
+    let is_binary = column.iter().flatten().all(|value| [-1.0, 0.0, 1.0].contains(value));
+    let is_alone = sums.denominators.iter().all(|count| *count <= 1.0);
+    if is_binary && is_alone {
+        let count = |wanted: f64| column.iter().flatten().filter(|value| **value == wanted).count();
+        return Some((mcnemar_mid(count(1.0), count(-1.0)), Test::McNemarMid));
+    }
+    sign_flip_exact(&sums.numerators).map(|p| (p, Test::SignFlip))
 }
 
 /// The mean of a cluster moves: what is below is rounding.

@@ -4,7 +4,7 @@
 //! p-values are adjusted by Holm's procedure. Everything else is exploratory: slices, and other metrics, each by Benjamini and Hochberg's
 //! procedure within its metric.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::input::RunData;
 use super::metric::{Direction, Kind, Metric, SHARE};
@@ -176,11 +176,13 @@ pub(super) fn of_slice(data: &RunData, scores: &Scores, slice: &Slice) -> Vec<Fo
 
 /// The same for some of the differences and metrics.
 fn compare_some(data: &RunData, scores: &Scores, slice: &Slice, declared: &[Declared], wanted: &[(usize, &Metric)]) -> Vec<Found> {
-    let cells: Vec<(usize, &Metric, Column)> =
-        wanted.iter().filter_map(|(place, metric)| Some((*place, *metric, combine(scores, metric, &declared[*place].terms)?))).collect();
-    let values: Vec<Vec<Option<f64>>> = cells.iter().map(|(_, _, column)| slice.values(column)).collect();
+    let cells: Vec<(usize, &Metric, Combined)> = wanted
+        .iter()
+        .filter_map(|(place, metric)| Some((*place, *metric, Combined::of(scores, metric, &declared[*place].terms)?)))
+        .collect();
+    let comparisons = slice.resampler.compare_each(cells.iter().map(|(_, _, combined)| combined.values(slice)), Values::Scores);
     let mut found = Vec::new();
-    for ((place, metric, column), comparison) in cells.iter().zip(slice.resampler.compare(&values, Values::Scores)) {
+    for ((place, metric, combined), comparison) in cells.iter().zip(comparisons) {
         let (Some(comparison), declared) = (comparison, &declared[*place]) else { continue };
         let row = |scale, comparison| Found {
             place: *place,
@@ -189,7 +191,7 @@ fn compare_some(data: &RunData, scores: &Scores, slice: &Slice, declared: &[Decl
             slice: slice.name.clone(),
             metric: (*metric).clone(),
             scale,
-            n_failed: slice.failed(column),
+            n_failed: combined.failed(slice),
             trainings: trainings(data, &declared.terms),
             comparison,
         };
@@ -212,7 +214,7 @@ pub(super) fn of_pair(
     metric: &Metric,
 ) -> Option<Comparison> {
     let terms = [(left, 1.0), (right, -1.0)];
-    let values = slice.values(&combine(scores, metric, &terms)?);
+    let values = Combined::of(scores, metric, &terms)?.values(slice);
     let comparison = slice.resampler.compare(&[values], Values::Scores).pop()??;
     Some(with_training(data, scores, metric, &terms, slice, comparison))
 }
@@ -238,18 +240,29 @@ fn log_odds(scores: &Scores, metric: &Metric, slice: &Slice) -> Option<Compariso
 }
 
 /// The signed sum of the variants' scores, on samples that all of them have.
-fn combine(scores: &Scores, metric: &Metric, terms: &[(VariantKind, f64)]) -> Option<Column> {
-    let columns: Option<Vec<(&Column, f64)>> =
-        terms.iter().map(|(variant, sign)| Some((scores.column(*variant, &metric.id)?, *sign))).collect();
-    let columns = columns?;
-    let length = columns.first()?.0.len();
-    let at = |index: usize| {
-        columns.iter().try_fold(Scored { value: 0.0, failed: false }, |sum, (column, sign)| {
-            let scored = column[index]?;
+struct Combined<'a>(Vec<(&'a Column, f64)>);
+
+impl<'a> Combined<'a> {
+    fn of(scores: &'a Scores, metric: &Metric, terms: &[(VariantKind, f64)]) -> Option<Self> {
+        let columns: Option<Vec<(&Column, f64)>> =
+            terms.iter().map(|(variant, sign)| Some((scores.column(*variant, &metric.id)?, *sign))).collect();
+        columns.filter(|columns| !columns.is_empty()).map(Self)
+    }
+
+    fn get(&self, index: usize) -> Option<Scored> {
+        self.0.iter().try_fold(Scored { value: 0.0, failed: false }, |sum, (column, sign)| {
+            let scored = column.get(index)?;
             Some(Scored { value: sum.value + sign * scored.value, failed: sum.failed || scored.failed })
         })
-    };
-    Some((0..length).map(at).collect())
+    }
+
+    fn values(&self, slice: &Slice) -> Vec<Option<f64>> {
+        slice.members.iter().map(|&index| self.get(index).map(|scored| scored.value)).collect()
+    }
+
+    fn failed(&self, slice: &Slice) -> usize {
+        slice.members.iter().filter(|&&index| self.get(index).is_some_and(|scored| scored.failed)).count()
+    }
 }
 
 /// The slice's differences by training seed, over seeds that every variant with several has; a variant with one stands in each of them.
@@ -259,8 +272,8 @@ fn by_seed(scores: &Scores, metric: &Metric, terms: &[(VariantKind, f64)], slice
     let Some(first) = seeded.first() else { return Vec::new() };
     let shared = first.keys().filter(|seed| seeded.iter().all(|seeds| seeds.contains_key(seed)));
     let value = |variant: VariantKind, seed: u64, index: usize| match scores.by_seed(variant, &metric.id) {
-        Some(seeds) => seeds[&seed][index],
-        None => scores.column(variant, &metric.id)?[index].map(|scored| scored.value),
+        Some(seeds) => seeds[&seed].get(index).map(|scored| scored.value),
+        None => scores.column(variant, &metric.id)?.get(index).map(|scored| scored.value),
     };
     let difference =
         |seed: u64, index: usize| terms.iter().try_fold(0.0, |sum, (variant, sign)| Some(sum + sign * value(*variant, seed, index)?));
@@ -269,11 +282,7 @@ fn by_seed(scores: &Scores, metric: &Metric, terms: &[(VariantKind, f64)], slice
 
 /// Trainings behind a difference: the fewest of its tuned variants.
 fn trainings(data: &RunData, terms: &[(VariantKind, f64)]) -> usize {
-    let of = |variant: VariantKind| {
-        let rows = data.rows_of(variant, crate::store::row::Phase::Accuracy);
-        rows.map(|row| row.seed).collect::<BTreeSet<u64>>().len()
-    };
-    terms.iter().filter(|(variant, _)| variant.is_tuned()).map(|(variant, _)| of(*variant)).min().unwrap_or(0)
+    terms.iter().filter(|(variant, _)| variant.is_tuned()).map(|(variant, _)| data.seeds(*variant).len()).min().unwrap_or(0)
 }
 
 /// Reads the differences of all slices together: adjusted p-values and verdicts, in the order of their declaration.

@@ -6,9 +6,9 @@ use std::path::Path;
 use polars::prelude::{Column, CsvWriter, DataFrame, NamedFrom as _, ParquetWriter, SerWriter as _, Series};
 
 use super::column as name;
-use super::input::{CompactHit, Observation, RunData};
+use super::input::{Observation, RunData};
 use super::{ClaimRow, ContrastRow, CostRow, DecisionRow, LadderRow, LatencyRow, QualityRow, ServerStats, TableError};
-use crate::store::row::Phase;
+use crate::store::row::{HitRow, Phase};
 use crate::store::{StoreError, write_atomic, write_atomic_by};
 
 /// Which forms of a table are written.
@@ -35,7 +35,7 @@ pub(super) fn write(folder: &Path, stem: &str, form: Form, mut frame: DataFrame)
     Ok(())
 }
 
-/// Rows of the journal per row group: what is in memory as columns at a time.
+/// Rows of the journal per row group: what is in memory at a time.
 const ROWS: usize = 1 << 14;
 
 /// Writes a table that may be large, as Parquet only: one row group after the other, so that no more than one is in memory.
@@ -44,10 +44,18 @@ pub(super) fn write_rows(folder: &Path, stem: &str, data: &RunData, frame: Frame
     let failed = |source| TableError::Frame { table: stem.to_owned(), source: Box::new(source) };
     write_atomic_by(&path, |file| {
         let mut buffer = BufWriter::new(file);
-        let mut writer =
-            ParquetWriter::new(&mut buffer).set_parallel(false).batched(frame(data, &data.rows[..0]).schema()).map_err(failed)?;
-        for rows in data.rows.chunks(ROWS) {
-            writer.write_batch(&frame(data, rows)).map_err(failed)?;
+        let mut writer = ParquetWriter::new(&mut buffer).set_parallel(false).batched(frame(data, &[]).schema()).map_err(failed)?;
+        let mut rows = Vec::with_capacity(ROWS.min(data.journal.len()));
+        let mut left = data.rows();
+        loop {
+            rows.clear();
+            for row in left.by_ref().take(ROWS) {
+                rows.push(row?);
+            }
+            if rows.is_empty() {
+                break;
+            }
+            writer.write_batch(&frame(data, &rows)).map_err(failed)?;
         }
         writer.finish().map_err(failed)?;
         drop(writer);
@@ -246,33 +254,31 @@ pub(super) fn predictions(data: &RunData, rows: &[Observation]) -> DataFrame {
         name::PHASE => phase(row),
         name::VARIANT => row.variant.name(),
         name::SEED => row.seed,
-        name::SAMPLE_ID => data.samples[row.sample].id.as_str(),
+        name::SAMPLE_ID => data.samples.id(row.sample),
         name::REPEAT => row.repeat,
-        name::ANSWER => &*row.answer,
-        name::FINISH_REASON => data.ids.name(row.finish_reason),
+        name::ANSWER => row.answer.as_str(),
+        name::FINISH_REASON => row.finish_reason.as_str(),
         name::PROMPT_TOKENS => row.prompt_tokens,
         name::CONTEXT_TOKENS => row.context_tokens,
         name::COMPLETION_TOKENS => row.completion_tokens,
         name::CACHED_TOKENS => row.cached_tokens,
         name::CONTEXT_CUT => row.context_cut,
-        name::EMBED_NS => row.times().stage_ns.embed,
-        name::SEARCH_NS => row.times().stage_ns.search,
-        name::LEXICAL_NS => row.times().stage_ns.lexical,
-        name::RERANK_NS => row.times().stage_ns.rerank,
-        name::PROMPT_NS => row.times().stage_ns.prompt,
-        name::PREFILL_NS => row.times().stage_ns.prefill,
-        name::DECODE_NS => row.times().stage_ns.decode,
-        name::TTFT_NS => row.times().ttft_ns,
-        name::E2E_NS => row.times().e2e_ns,
+        name::EMBED_NS => row.times.stage_ns.embed,
+        name::SEARCH_NS => row.times.stage_ns.search,
+        name::LEXICAL_NS => row.times.stage_ns.lexical,
+        name::RERANK_NS => row.times.stage_ns.rerank,
+        name::PROMPT_NS => row.times.stage_ns.prompt,
+        name::PREFILL_NS => row.times.stage_ns.prefill,
+        name::DECODE_NS => row.times.stage_ns.decode,
+        name::TTFT_NS => row.times.ttft_ns,
+        name::E2E_NS => row.times.e2e_ns,
         name::FLOPS => row.flops,
         name::ERROR => row.error.as_deref(),
-        name::CPU_NS => row.times().resources.cpu_ns,
-        name::ENERGY_UJ => row.times().resources.energy_uj,
+        name::CPU_NS => row.times.resources.cpu_ns,
+        name::ENERGY_UJ => row.times.resources.energy_uj,
     });
-    let mut metrics: Vec<(u32, &String)> = data.metric_ids.all().iter().enumerate().map(|(number, id)| (number as u32, id)).collect();
-    metrics.sort_by_key(|(_, id)| *id);
-    for (number, id) in metrics {
-        let values: Vec<Option<f64>> = rows.iter().map(|row| row.score(number)).collect();
+    for id in &data.metric_ids {
+        let values: Vec<Option<f64>> = rows.iter().map(|row| row.score(id)).collect();
         table.with_column(Series::new(id.as_str().into(), values).into()).expect("one value per row");
     }
     table
@@ -280,16 +286,16 @@ pub(super) fn predictions(data: &RunData, rows: &[Observation]) -> DataFrame {
 
 /// One line per passage of every journal row.
 pub(super) fn hits(data: &RunData, rows: &[Observation]) -> DataFrame {
-    let pairs: Vec<(&Observation, &CompactHit)> = rows.iter().flat_map(|row| row.hits.iter().map(move |hit| (row, hit))).collect();
+    let pairs: Vec<(&Observation, &HitRow)> = rows.iter().flat_map(|row| row.hits.iter().map(move |hit| (row, hit))).collect();
     frame!(&pairs, (row, hit) => {
         name::PHASE => phase(row),
         name::VARIANT => row.variant.name(),
         name::SEED => row.seed,
-        name::SAMPLE_ID => data.samples[row.sample].id.as_str(),
+        name::SAMPLE_ID => data.samples.id(row.sample),
         name::REPEAT => row.repeat,
         name::RANK => hit.rank,
-        name::DOCUMENT_ID => data.ids.name(hit.document),
-        name::CHUNK_ID => data.ids.name(hit.chunk),
+        name::DOCUMENT_ID => hit.document_id.as_str(),
+        name::CHUNK_ID => hit.chunk_id.as_str(),
         name::SCORE => hit.score,
         name::IN_PROMPT => hit.in_prompt,
         name::IN_EXACT => hit.in_exact,

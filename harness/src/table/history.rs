@@ -81,11 +81,11 @@ pub fn series(tables: &Tables) -> Vec<SeriesRow> {
 }
 
 fn counts(tables: &Tables, variant: VariantKind) -> Vec<SeriesRow> {
-    let n = tables.data.rows_of(variant, Phase::Accuracy).filter(|row| row.error.is_none()).count() as u64;
+    let n = tables.data.usage(variant).n as u64;
     let all: [(&str, &str, Option<f64>); 3] = [
-        (name::PROMPT_TOKENS, "tokens", tables.mean_per_query(variant, |row| Some(f64::from(row.prompt_tokens)))),
-        (name::COMPLETION_TOKENS, "tokens", tables.mean_per_query(variant, |row| Some(f64::from(row.completion_tokens)))),
-        (name::FLOPS, "flops", tables.mean_per_query(variant, |row| row.flops)),
+        (name::PROMPT_TOKENS, "tokens", tables.mean_per_query(variant, |usage| Some(usage.prompt_tokens))),
+        (name::COMPLETION_TOKENS, "tokens", tables.mean_per_query(variant, |usage| Some(usage.completion_tokens))),
+        (name::FLOPS, "flops", tables.mean_per_query(variant, |usage| usage.flops)),
     ];
     let row = |(metric, unit, value): (&str, &str, Option<f64>)| {
         let point = value?;
@@ -123,22 +123,23 @@ fn times(tables: &Tables, variant: VariantKind) -> Vec<SeriesRow> {
 }
 
 /// Every answer of the accuracy pass, scored by the metric that leads the report.
-pub fn questions(tables: &Tables) -> Vec<QuestionRow> {
-    let number = tables.primary().and_then(|metric| tables.data.metric_ids.find(&metric.id));
-    let of = |row: &super::Observation| QuestionRow {
+pub fn questions(tables: &Tables) -> Result<Vec<QuestionRow>, TableError> {
+    let metric = tables.primary();
+    let of = |row: super::Observation| QuestionRow {
         variant: row.variant,
         seed: row.seed,
-        sample_id: tables.data.samples[row.sample].id.clone(),
-        score: number.and_then(|number| row.score(number)),
+        sample_id: tables.data.samples.id(row.sample).to_owned(),
+        score: metric.and_then(|metric| row.score(&metric.id)),
         answer: blake3::hash(row.answer.as_bytes()).to_hex()[..16].to_owned(),
     };
-    tables.data.rows.iter().filter(|row| row.phase == Phase::Accuracy).map(of).collect()
+    let is_answer = |row: &Result<super::Observation, TableError>| !row.as_ref().is_ok_and(|row| row.phase != Phase::Accuracy);
+    tables.data.rows().filter(is_answer).map(|row| row.map(of)).collect()
 }
 
 /// Writes both files into a folder.
 pub fn write(folder: &Path, tables: &Tables) -> Result<(), TableError> {
     frame::write(folder, SERIES, Form::Parquet, series_frame(&series(tables)))?;
-    frame::write(folder, QUESTIONS, Form::Parquet, questions_frame(&questions(tables)))
+    frame::write(folder, QUESTIONS, Form::Parquet, questions_frame(&questions(tables)?))
 }
 
 fn series_frame(rows: &[SeriesRow]) -> DataFrame {

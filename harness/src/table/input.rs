@@ -1,58 +1,24 @@
-//! Reading a run folder: the journal line by line into compact observations, and the small files beside it whole.
+//! Reading a run folder. The journal is gone through line by line and stays on disk: in memory is where each row begins, in the order of
+//! tables, so that what a row says can be read again whenever it is asked for. The small files beside it are read whole.
 //!
-//! Checks form and references only (schema version, run id, known variant and sample); it computes nothing.
+//! Checks form and references only (schema version, run id, known variant and sample); it computes nothing but sums over rows.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
 use super::TableError;
-use crate::dataset::Sample;
+use super::lines::{LineReader, Lines};
+use super::samples::Samples;
+use super::survey::{Survey, Timed, Usage};
 use crate::finetune::TrainingRow;
 use crate::retrieval::Chunk;
 use crate::spec::VariantKind;
+use crate::store::RunFolder;
 use crate::store::manifest::Manifest;
 use crate::store::row::{AuditRow, HitRow, JournalRow, Phase, QueryResources, SCHEMA_VERSION, ServerRow, StageNs};
-use crate::store::{RunFolder, StoreError};
-
-/// Distinct strings by number, in the order they were first seen.
-#[derive(Debug, Clone, Default)]
-pub struct Names {
-    names: Vec<String>,
-    numbers: BTreeMap<String, u32>,
-}
-
-impl Names {
-    /// The number of `name`, new if it was not seen before.
-    pub fn number(&mut self, name: &str) -> u32 {
-        if let Some(&number) = self.numbers.get(name) {
-            return number;
-        }
-        let number = self.names.len() as u32;
-        self.names.push(name.to_owned());
-        self.numbers.insert(name.to_owned(), number);
-        number
-    }
-
-    /// The number of `name`, if it was seen.
-    pub fn find(&self, name: &str) -> Option<u32> {
-        self.numbers.get(name).copied()
-    }
-
-    /// The name behind a number.
-    pub fn name(&self, number: u32) -> &str {
-        &self.names[number as usize]
-    }
-
-    /// All names, by number.
-    pub fn all(&self) -> &[String] {
-        &self.names
-    }
-}
 
 /// What a timed query took.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -64,70 +30,7 @@ pub struct Times {
     pub resources: QueryResources,
 }
 
-/// Bits of a set of scores: metric and value.
-type ScoreBits = Vec<(u32, u64)>;
-
-/// Values that many rows have alike are held once: answers, sets of scores, and the passages that variants were given for one question.
-#[derive(Debug, Default)]
-struct Shared {
-    answers: BTreeSet<Arc<str>>,
-    scores: BTreeMap<ScoreBits, Arc<[(u32, f64)]>>,
-    /// The last passages of every sample.
-    hits: BTreeMap<usize, Arc<[CompactHit]>>,
-}
-
-impl Shared {
-    /// Values beyond so many are not looked for again: where nearly all differ there is nothing to share.
-    const MOST: usize = 1 << 16;
-
-    fn answer(&mut self, answer: &str) -> Arc<str> {
-        if let Some(known) = self.answers.get(answer) {
-            return Arc::clone(known);
-        }
-        let new: Arc<str> = answer.into();
-        if self.answers.len() < Self::MOST {
-            self.answers.insert(Arc::clone(&new));
-        }
-        new
-    }
-
-    fn scores(&mut self, scores: Vec<(u32, f64)>) -> Arc<[(u32, f64)]> {
-        let bits: Vec<(u32, u64)> = scores.iter().map(|(metric, value)| (*metric, value.to_bits())).collect();
-        if let Some(known) = self.scores.get(&bits) {
-            return Arc::clone(known);
-        }
-        let new: Arc<[(u32, f64)]> = scores.into();
-        if self.scores.len() < Self::MOST {
-            self.scores.insert(bits, Arc::clone(&new));
-        }
-        new
-    }
-
-    fn hits(&mut self, sample: usize, hits: Vec<CompactHit>) -> Arc<[CompactHit]> {
-        if let Some(known) = self.hits.get(&sample).filter(|known| known[..] == hits[..]) {
-            return Arc::clone(known);
-        }
-        let new: Arc<[CompactHit]> = hits.into();
-        if !new.is_empty() {
-            self.hits.insert(sample, Arc::clone(&new));
-        }
-        new
-    }
-}
-
-/// A [`HitRow`] with its ids as numbers in [`RunData::ids`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[expect(missing_docs, reason = "see `HitRow`")]
-pub struct CompactHit {
-    pub document: u32,
-    pub chunk: u32,
-    pub rank: u32,
-    pub score: f32,
-    pub in_prompt: bool,
-    pub in_exact: Option<bool>,
-}
-
-/// A [`JournalRow`] with names as numbers and what it shares with other rows held once: so that a million fit in memory.
+/// A [`JournalRow`] whose variant and sample are known; read from disk, and not kept.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "see `JournalRow`")]
 pub struct Observation {
@@ -137,36 +40,99 @@ pub struct Observation {
     pub sample: usize,
     pub repeat: u32,
     pub phase: Phase,
-    pub answer: Arc<str>,
-    pub finish_reason: u32,
+    pub answer: String,
+    pub finish_reason: String,
     pub prompt_tokens: u32,
     pub context_tokens: u32,
     pub completion_tokens: u32,
     pub cached_tokens: u32,
-    pub hits: Arc<[CompactHit]>,
+    pub hits: Vec<HitRow>,
     pub context_cut: bool,
-    /// Metric number in [`RunData::metric_ids`] and value.
-    pub scores: Arc<[(u32, f64)]>,
-    /// Nothing in the accuracy pass.
-    times: Option<Box<Times>>,
+    pub scores: BTreeMap<String, f64>,
+    /// Zeros in the accuracy pass.
+    pub times: Times,
     pub flops: Option<f64>,
-    pub error: Option<Box<str>>,
+    pub error: Option<String>,
 }
 
 impl Observation {
-    /// Orders rows by what they are, not by when they were written.
-    fn key(&self) -> (Phase, VariantKind, u64, usize, u32) {
-        (self.phase, self.variant, self.seed, self.sample, self.repeat)
+    fn of(row: JournalRow, variant: VariantKind, sample: usize) -> Self {
+        Self {
+            variant,
+            seed: row.seed,
+            sample,
+            repeat: row.repeat,
+            phase: row.phase,
+            answer: row.answer,
+            finish_reason: row.finish_reason,
+            prompt_tokens: row.prompt_tokens,
+            context_tokens: row.context_tokens,
+            completion_tokens: row.completion_tokens,
+            cached_tokens: row.cached_tokens,
+            hits: row.hits,
+            context_cut: row.context_cut,
+            scores: row.scores,
+            times: Times { stage_ns: row.stage_ns, ttft_ns: row.ttft_ns, e2e_ns: row.e2e_ns, resources: row.resources },
+            flops: row.flops,
+            error: row.error,
+        }
     }
 
-    /// What the query took; zeros in the accuracy pass.
-    pub fn times(&self) -> Times {
-        self.times.as_deref().copied().unwrap_or_default()
+    /// The score of a metric, if the row has it.
+    pub fn score(&self, metric: &str) -> Option<f64> {
+        self.scores.get(metric).copied()
+    }
+}
+
+/// A pass over the questions by a variant, trained with a seed.
+type Group = (Phase, VariantKind, u64);
+
+/// What is in memory of a row.
+#[derive(Debug, Clone, Copy)]
+struct RowAt {
+    sample: u32,
+    repeat: u32,
+    /// Where its line begins.
+    place: u64,
+}
+
+/// The journal: where the rows of every pass begin, by sample and repeat.
+#[derive(Debug, Clone)]
+pub struct JournalIndex {
+    lines: Lines,
+    groups: BTreeMap<Group, Vec<RowAt>>,
+}
+
+impl JournalIndex {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.groups.values().map(Vec::len).sum()
     }
 
-    /// The score of metric number `metric`, if the row has it.
-    pub fn score(&self, metric: u32) -> Option<f64> {
-        self.scores.iter().find(|(number, _)| *number == metric).map(|(_, value)| *value)
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.groups.values().all(Vec::is_empty)
+    }
+
+    /// Bytes that the rows take in memory.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.len() * size_of::<RowAt>()
+    }
+
+    fn groups_of(&self, variant: VariantKind, phase: Phase) -> impl Iterator<Item = (Group, &[RowAt])> {
+        self.groups.range((phase, variant, 0)..=(phase, variant, u64::MAX)).map(|(group, rows)| (*group, rows.as_slice()))
+    }
+
+    /// Sorts rows within their passes; of rows that say the same observation twice (a journal appended to by two processes) the last written
+    /// stays. Gives the number of those that went.
+    fn sort(&mut self) -> usize {
+        let written = self.len();
+        for rows in self.groups.values_mut() {
+            rows.sort_unstable_by_key(|row| (row.sample, row.repeat, Reverse(row.place)));
+            rows.dedup_by_key(|row| (row.sample, row.repeat));
+        }
+        written - self.len()
     }
 }
 
@@ -175,22 +141,21 @@ impl Observation {
 pub struct RunData {
     /// `manifest.json`.
     pub manifest: Manifest,
-    /// `samples.jsonl`: the test questions, in file order.
-    pub samples: Vec<Sample>,
-    /// The journal, ordered by phase, variant, seed, sample and repeat.
-    pub rows: Vec<Observation>,
+    /// `samples.jsonl`.
+    pub samples: Samples,
+    /// Where the rows of the journal are.
+    pub journal: JournalIndex,
     /// `training.jsonl`, as written; empty if nothing was trained.
     pub training: Vec<TrainingRow>,
     /// `audit.jsonl`; empty if nothing was audited.
     pub audit: Vec<AuditRow>,
     /// `server.jsonl`; empty if that scenario was left out.
     pub server: Vec<ServerRow>,
-    /// Metric ids by number.
-    pub metric_ids: Names,
-    /// Document, chunk and finish-reason names by number.
-    pub ids: Names,
+    /// Ids of the metrics that rows are scored by.
+    pub metric_ids: BTreeSet<String>,
     /// What was odd about the files, in words.
     pub notes: Vec<String>,
+    pub(super) survey: Survey,
 }
 
 impl RunData {
@@ -199,41 +164,49 @@ impl RunData {
         let folder = RunFolder::open_with_answers(run)?;
         let manifest = folder.read_manifest()?;
         let mut notes = Vec::new();
-        let samples = read_lines(&folder.samples(), &mut notes)?;
+        let samples = Samples::read(&folder.samples(), &mut notes)?;
         let training = read_optional(&folder.training(), &mut notes)?;
         let audit = read_optional(&folder.audit(), &mut notes)?;
         let server = read_optional(&folder.server(), &mut notes)?;
-        let (metric_ids, ids) = (Names::default(), Names::default());
-        let mut data = Self { manifest, samples, rows: Vec::new(), training, audit, server, metric_ids, ids, notes };
-        data.read_journal(&folder.journal())?;
+        let journal = JournalIndex { lines: Lines::open(&folder.journal())?, groups: BTreeMap::new() };
+        let (metric_ids, survey) = (BTreeSet::new(), Survey::default());
+        let mut data = Self { manifest, samples, journal, training, audit, server, metric_ids, notes, survey };
+        data.index_journal()?;
+        data.survey = Survey::of(&data)?;
         Ok(data)
     }
 
-    fn read_journal(&mut self, path: &Path) -> Result<(), TableError> {
-        let by_id: BTreeMap<String, usize> = self.samples.iter().enumerate().map(|(index, sample)| (sample.id.clone(), index)).collect();
-        let mut rows = Vec::new();
-        let (mut notes, mut shared) = (Vec::new(), Shared::default());
-        for_each_line(path, &mut notes, |line, row: JournalRow| {
-            let problem = |problem| TableError::Row { path: path.to_owned(), line, problem };
-            let (variant, sample) = self.check(&row, &by_id).map_err(problem)?;
-            rows.push(self.compact(&row, variant, sample, &mut shared));
+    fn index_journal(&mut self) -> Result<(), TableError> {
+        let (mut groups, mut metrics, mut notes) = (BTreeMap::<Group, Vec<RowAt>>::new(), BTreeSet::new(), Vec::new());
+        let by_id = self.samples.finder();
+        self.journal.lines.for_each(&mut notes, |line, place, row: JournalRow| {
+            let problem = |problem| TableError::Row { path: self.journal.lines.path().to_owned(), line, problem };
+            let variant = self.check(&row).map_err(problem)?;
+            let unknown = || problem(format!("names an unknown sample `{}`", row.sample_id));
+            let sample = by_id.find(&row.sample_id).ok_or_else(unknown)? as u32;
+            groups.entry((row.phase, variant, row.seed)).or_default().push(RowAt { sample, repeat: row.repeat, place });
+            for metric in row.scores.into_keys() {
+                metrics.insert(metric);
+            }
             Ok(())
         })?;
+        (self.journal.groups, self.metric_ids) = (groups, metrics);
         self.notes.append(&mut notes);
-        self.rows = self.without_duplicates(rows);
+        let twice = self.journal.sort();
+        if twice > 0 {
+            self.notes.push(format!("{twice} journal rows were written twice; the last of each counts"));
+        }
         Ok(())
     }
 
-    fn check(&self, row: &JournalRow, by_id: &BTreeMap<String, usize>) -> Result<(VariantKind, usize), String> {
+    fn check(&self, row: &JournalRow) -> Result<VariantKind, String> {
         if row.schema_version != SCHEMA_VERSION {
             return Err(format!("has schema version {}, this version reads {SCHEMA_VERSION}", row.schema_version));
         }
         if row.run_id != self.manifest.run_id {
             return Err(format!("belongs to run `{}`, the manifest is of `{}`", row.run_id, self.manifest.run_id));
         }
-        let variant = self.variant_named(&row.variant).ok_or_else(|| format!("names an unknown variant `{}`", row.variant))?;
-        let sample = by_id.get(&row.sample_id).ok_or_else(|| format!("names an unknown sample `{}`", row.sample_id))?;
-        Ok((variant, *sample))
+        self.variant_named(&row.variant).ok_or_else(|| format!("names an unknown variant `{}`", row.variant))
     }
 
     /// The variant of that name in this run.
@@ -242,72 +215,114 @@ impl RunData {
         variant_named(name).or_else(|| given().map(VariantKind::Predicted))
     }
 
-    fn compact(&mut self, row: &JournalRow, variant: VariantKind, sample: usize, shared: &mut Shared) -> Observation {
-        let scores = row.scores.iter().map(|(name, value)| (self.metric_ids.number(name), *value)).collect();
-        let hits = row.hits.iter().map(|hit| self.compact_hit(hit)).collect();
-        let times = Times { stage_ns: row.stage_ns, ttft_ns: row.ttft_ns, e2e_ns: row.e2e_ns, resources: row.resources };
-        Observation {
-            variant,
-            seed: row.seed,
-            sample,
-            repeat: row.repeat,
-            phase: row.phase,
-            answer: shared.answer(&row.answer),
-            finish_reason: self.ids.number(&row.finish_reason),
-            prompt_tokens: row.prompt_tokens,
-            context_tokens: row.context_tokens,
-            completion_tokens: row.completion_tokens,
-            cached_tokens: row.cached_tokens,
-            hits: shared.hits(sample, hits),
-            context_cut: row.context_cut,
-            scores: shared.scores(scores),
-            times: (times != Times::default()).then(|| Box::new(times)),
-            flops: row.flops,
-            error: row.error.as_deref().map(Into::into),
-        }
-    }
-
-    fn compact_hit(&mut self, hit: &HitRow) -> CompactHit {
-        CompactHit {
-            document: self.ids.number(&hit.document_id),
-            chunk: self.ids.number(&hit.chunk_id),
-            rank: hit.rank,
-            score: hit.score,
-            in_prompt: hit.in_prompt,
-            in_exact: hit.in_exact,
-        }
-    }
-
-    /// Sorted, and of rows that say the same observation twice (a journal appended to by two processes) the last written.
-    fn without_duplicates(&mut self, mut rows: Vec<Observation>) -> Vec<Observation> {
-        let written = rows.len();
-        rows.reverse();
-        rows.sort_by_key(Observation::key);
-        rows.dedup_by(|next, kept| next.key() == kept.key());
-        if rows.len() < written {
-            self.notes.push(format!("{} journal rows were written twice; the last of each counts", written - rows.len()));
-        }
-        rows
-    }
-
     /// Variants that have rows, in the order of tables.
     pub fn variants(&self) -> Vec<VariantKind> {
-        let seen: BTreeSet<VariantKind> = self.rows.iter().map(|row| row.variant).collect();
+        let seen: BTreeSet<VariantKind> = self.journal.groups.keys().map(|(_, variant, _)| *variant).collect();
         seen.into_iter().collect()
     }
 
-    /// Rows of one variant and phase.
-    pub fn rows_of(&self, variant: VariantKind, phase: Phase) -> impl Iterator<Item = &Observation> {
-        let start = self.rows.partition_point(|row| (row.phase, row.variant) < (phase, variant));
-        let end = self.rows.partition_point(|row| (row.phase, row.variant) <= (phase, variant));
-        self.rows[start..end].iter()
+    /// All rows, ordered by phase, variant, seed, sample and repeat; read from disk one after the other.
+    pub fn rows(&self) -> impl Iterator<Item = Result<Observation, TableError>> {
+        self.read_rows(self.journal.groups.iter().map(|(group, rows)| (*group, rows.as_slice())))
+    }
+
+    /// Rows of one variant and phase, in the same way.
+    pub fn rows_of(&self, variant: VariantKind, phase: Phase) -> impl Iterator<Item = Result<Observation, TableError>> {
+        self.read_rows(self.journal.groups_of(variant, phase))
+    }
+
+    fn read_rows<'a>(
+        &'a self,
+        groups: impl Iterator<Item = (Group, &'a [RowAt])> + 'a,
+    ) -> impl Iterator<Item = Result<Observation, TableError>> + 'a {
+        let mut reader = self.journal.lines.reader();
+        let places = groups.flat_map(|(group, rows)| rows.iter().map(move |row| (group, *row)));
+        places.map(move |(group, row)| self.observation(&mut reader, group, row))
+    }
+
+    /// Calls `each` with the questions that a variant answered in the accuracy pass, in their order, and the rows of each: by seed and repeat.
+    pub fn for_each_question<E: From<TableError>>(
+        &self,
+        variant: VariantKind,
+        mut each: impl FnMut(usize, &[Observation]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut passes: Vec<(Group, &[RowAt], LineReader)> =
+            self.journal.groups_of(variant, Phase::Accuracy).map(|(group, rows)| (group, rows, self.journal.lines.reader())).collect();
+        let mut rows = Vec::new();
+        while let Some(sample) = passes.iter().filter_map(|(_, left, _)| Some(left.first()?.sample)).min() {
+            rows.clear();
+            for (group, left, reader) in &mut passes {
+                let own = left.partition_point(|row| row.sample == sample);
+                for row in &left[..own] {
+                    rows.push(self.observation(reader, *group, *row)?);
+                }
+                *left = &left[own..];
+            }
+            each(sample as usize, &rows)?;
+        }
+        Ok(())
+    }
+
+    /// The first row of a variant on a question in the accuracy pass: of its first seed.
+    pub fn first_row(&self, variant: VariantKind, sample: usize) -> Result<Option<Observation>, TableError> {
+        for (group, rows) in self.journal.groups_of(variant, Phase::Accuracy) {
+            let first = rows.partition_point(|row| (row.sample as usize) < sample);
+            if let Some(row) = rows.get(first).filter(|row| row.sample as usize == sample) {
+                return self.observation(&mut self.journal.lines.reader(), group, *row).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn observation(&self, reader: &mut LineReader, (phase, variant, seed): Group, at: RowAt) -> Result<Observation, TableError> {
+        let row: JournalRow = reader.read(at.place)?;
+        let sample = at.sample as usize;
+        let is_it = (row.phase, row.variant.as_str(), row.seed, row.repeat) == (phase, variant.name(), seed, at.repeat)
+            && row.sample_id == self.samples.id(sample);
+        if is_it {
+            Ok(Observation::of(row, variant, sample))
+        } else {
+            Err(TableError::Changed { path: self.journal.lines.path().to_owned() })
+        }
+    }
+
+    /// Training seeds of a variant that the accuracy pass has rows of, in order.
+    pub fn seeds(&self, variant: VariantKind) -> Vec<u64> {
+        self.journal.groups_of(variant, Phase::Accuracy).map(|((_, _, seed), _)| seed).collect()
+    }
+
+    /// Number of rows of every question in a variant's accuracy pass.
+    pub(super) fn rows_per_question(&self, variant: VariantKind) -> Vec<u32> {
+        let mut counts = vec![0; self.samples.len()];
+        for (_, rows) in self.journal.groups_of(variant, Phase::Accuracy) {
+            rows.iter().for_each(|row| counts[row.sample as usize] += 1);
+        }
+        counts
+    }
+
+    /// Number of questions that a variant has a row for in the accuracy pass.
+    pub fn answered(&self, variant: VariantKind) -> usize {
+        self.rows_per_question(variant).into_iter().filter(|count| *count > 0).count()
+    }
+
+    /// What a variant's queries of the accuracy pass used, summed over those that did not fail.
+    pub fn usage(&self, variant: VariantKind) -> Usage {
+        self.survey.usage(variant)
+    }
+
+    /// The errors of a variant in the accuracy pass, with their numbers.
+    pub fn errors(&self, variant: VariantKind) -> impl Iterator<Item = (&str, usize)> {
+        self.survey.errors(variant)
+    }
+
+    /// The timed queries of a variant that did not fail, by seed, question and repeat.
+    pub fn timed(&self, variant: VariantKind) -> &[Timed] {
+        self.survey.timed(variant)
     }
 
     /// Mean number of words of the shortest reference, over questions that have one; zero if none has.
     pub fn mean_reference_words(&self) -> f64 {
-        let shortest = |sample: &Sample| sample.references.iter().map(|text| text.split_whitespace().count()).min();
-        let words: Vec<usize> = self.samples.iter().filter_map(shortest).collect();
-        if words.is_empty() { 0.0 } else { words.iter().sum::<usize>() as f64 / words.len() as f64 }
+        self.samples.mean_reference_words()
     }
 }
 
@@ -316,7 +331,7 @@ pub fn read_passages(run: &Path, ids: &BTreeSet<&str>) -> Result<BTreeMap<String
     let path = RunFolder::at(run).passages();
     let mut found = BTreeMap::new();
     if path.exists() && !ids.is_empty() {
-        for_each_line(&path, &mut Vec::new(), |_, chunk: Chunk| {
+        Lines::open(&path)?.for_each(&mut Vec::new(), |_, _, chunk: Chunk| {
             if ids.contains(chunk.id.as_str()) {
                 found.insert(chunk.id.clone(), chunk);
             }
@@ -332,44 +347,12 @@ pub fn variant_named(name: &str) -> Option<VariantKind> {
 }
 
 fn read_optional<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String>) -> Result<Vec<T>, TableError> {
-    if path.exists() { read_lines(path, notes) } else { Ok(Vec::new()) }
-}
-
-fn read_lines<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String>) -> Result<Vec<T>, TableError> {
     let mut items = Vec::new();
-    for_each_line(path, notes, |_, item| {
-        items.push(item);
-        Ok(())
-    })?;
-    Ok(items)
-}
-
-/// Calls `each` with the number (from 1) and value of every line. A last line without a line end that does not parse was torn by an
-/// interruption: it is left out, with a note.
-fn for_each_line<T: DeserializeOwned>(
-    path: &Path,
-    notes: &mut Vec<String>,
-    mut each: impl FnMut(usize, T) -> Result<(), TableError>,
-) -> Result<(), TableError> {
-    let file = File::open(path).map_err(StoreError::io("read", path))?;
-    let mut reader = BufReader::with_capacity(1 << 16, file);
-    let mut bytes = Vec::new();
-    for line in 1.. {
-        bytes.clear();
-        if reader.read_until(b'\n', &mut bytes).map_err(StoreError::io("read", path))? == 0 {
-            break;
-        }
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        match serde_json::from_slice(&bytes) {
-            Ok(value) => each(line, value)?,
-            Err(_) if bytes.last() != Some(&b'\n') => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                notes.push(format!("the last line of `{name}` was torn by an interruption and is left out"));
-            }
-            Err(source) => return Err(TableError::Line { path: path.to_owned(), line, source }),
-        }
+    if path.exists() {
+        Lines::open(path)?.for_each(notes, |_, _, item| {
+            items.push(item);
+            Ok(())
+        })?;
     }
-    Ok(())
+    Ok(items)
 }

@@ -3,11 +3,12 @@
 //!
 //! Questions count that have an answer and relevance labels. With several seeds a question counts by the part of its rows.
 
-use super::input::{CompactHit, Observation, RunData};
+use super::TableError;
+use super::input::{Observation, RunData};
 use super::metric::{EXACT_RECALL, GROUNDED};
 use super::score::Scores;
 use crate::spec::{ContextSource, VariantKind};
-use crate::store::row::Phase;
+use crate::store::row::{HitRow, Phase};
 
 /// A rung of the ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,17 +146,17 @@ pub struct LadderRow {
 }
 
 /// The ladder and the causes of every variant; empty if no question has an answer and relevance labels.
-pub(super) fn ladder(data: &RunData, scores: &Scores) -> Vec<LadderRow> {
-    let counted: Vec<bool> = data.samples.iter().map(|sample| sample.answerable && !sample.relevant.is_empty()).collect();
+pub(super) fn ladder(data: &RunData, scores: &Scores) -> Result<Vec<LadderRow>, TableError> {
+    let counted: Vec<bool> = (0..data.samples.len()).map(|index| data.samples.is_on_ladder(index)).collect();
     let n = counted.iter().filter(|counted| **counted).count();
     if n == 0 {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let known = closed_book(scores, &counted);
     let mut rows = Vec::new();
     // Nothing is known of the prompts behind given answers.
     for variant in data.variants().into_iter().filter(|variant| !variant.is_predicted()) {
-        let walked = Walked::of(data, variant, &counted);
+        let walked = Walked::of(data, variant, &counted)?;
         for rung in Rung::ALL {
             let count = match rung {
                 Rung::ClosedBook => known,
@@ -168,7 +169,7 @@ pub(super) fn ladder(data: &RunData, scores: &Scores) -> Vec<LadderRow> {
             rows.push(LadderRow { variant, step: Step::Cause(cause), count: Some(walked.lost(cause)), n });
         }
     }
-    rows
+    Ok(rows)
 }
 
 /// Questions that the baseline answers exactly.
@@ -191,51 +192,69 @@ struct Steps {
     cause: Cause,
 }
 
-struct Walked(Vec<Steps>);
+/// Parts of samples by rung and cause, in the order of [`Rung::ALL`] and [`Cause::ALL`].
+struct Walked {
+    reached: [Option<f64>; Rung::ALL.len()],
+    lost: [f64; Cause::ALL.len()],
+}
 
 impl Walked {
-    fn of(data: &RunData, variant: VariantKind, counted: &[bool]) -> Self {
-        let rows: Vec<&Observation> = data.rows_of(variant, Phase::Accuracy).filter(|row| counted[row.sample]).collect();
-        let mut per_sample = vec![0usize; counted.len()];
-        rows.iter().for_each(|row| per_sample[row.sample] += 1);
-        Self(rows.iter().map(|row| steps(data, row, 1.0 / per_sample[row.sample] as f64)).collect())
+    fn of(data: &RunData, variant: VariantKind, counted: &[bool]) -> Result<Self, TableError> {
+        let per_sample = data.rows_per_question(variant);
+        let mut samples = data.samples.reader();
+        // As an empty sum of floats is.
+        let mut walked = Self { reached: [None; Rung::ALL.len()], lost: [-0.0; Cause::ALL.len()] };
+        for row in data.rows_of(variant, Phase::Accuracy) {
+            let row = row?;
+            if counted[row.sample] {
+                // Only passages are held against the labels.
+                let relevant = if row.hits.is_empty() { Vec::new() } else { samples.get(row.sample)?.relevant };
+                walked.add(&steps(data, &row, &relevant, 1.0 / f64::from(per_sample[row.sample])));
+            }
+        }
+        Ok(walked)
     }
 
-    fn reached(&self, rung: Rung) -> Option<f64> {
-        let of = |steps: &Steps| match rung {
-            Rung::FoundExact => steps.found_exact,
-            Rung::Found => steps.found,
-            Rung::InPrompt => steps.in_prompt,
-            Rung::Used => steps.used,
-            Rung::WellFormed => Some(steps.well_formed),
-            _ => Some(steps.right),
-        };
-        let mut sum = None;
-        for steps in &self.0 {
-            if let Some(reached) = of(steps) {
+    fn add(&mut self, steps: &Steps) {
+        for (rung, sum) in Rung::ALL.iter().zip(&mut self.reached) {
+            let reached = match rung {
+                Rung::FoundExact => steps.found_exact,
+                Rung::Found => steps.found,
+                Rung::InPrompt => steps.in_prompt,
+                Rung::Used => steps.used,
+                Rung::WellFormed => Some(steps.well_formed),
+                _ => Some(steps.right),
+            };
+            if let Some(reached) = reached {
                 *sum.get_or_insert(0.0) += if reached { steps.weight } else { 0.0 };
             }
         }
-        sum
+        for (cause, sum) in Cause::ALL.iter().zip(&mut self.lost) {
+            if steps.cause == *cause {
+                *sum += steps.weight;
+            }
+        }
     }
 
-    fn lost(&self, cause: Cause) -> f64 {
-        self.0.iter().filter(|steps| steps.cause == cause).map(|steps| steps.weight).sum()
+    fn reached(&self, wanted: Rung) -> Option<f64> {
+        Rung::ALL.iter().zip(self.reached).find(|(rung, _)| **rung == wanted)?.1
+    }
+
+    fn lost(&self, wanted: Cause) -> f64 {
+        Cause::ALL.iter().zip(self.lost).find(|(cause, _)| **cause == wanted).map_or(-0.0, |(_, lost)| lost)
     }
 }
 
-fn steps(data: &RunData, row: &Observation, weight: f64) -> Steps {
-    let score = |id: &str| data.metric_ids.find(id).and_then(|number| row.score(number));
-    let relevant: Vec<u32> = data.samples[row.sample].relevant.iter().filter_map(|id| data.ids.find(id)).collect();
+fn steps(data: &RunData, row: &Observation, relevant: &[String], weight: f64) -> Steps {
     let context = row.variant.context();
     let searched = context == ContextSource::Retrieved;
-    let is_relevant = |hit: &&CompactHit| relevant.contains(&hit.document);
-    let found_exact = score(&format!("{EXACT_RECALL}_at_{}", data.manifest.spec.retrieval.top_k)).map(|recall| recall > 0.0);
+    let is_relevant = |hit: &&HitRow| relevant.contains(&hit.document_id);
+    let found_exact = row.score(&format!("{EXACT_RECALL}_at_{}", data.manifest.spec.retrieval.top_k)).map(|recall| recall > 0.0);
     let found = searched.then(|| row.hits.iter().any(|hit| is_relevant(&hit)));
     let in_prompt = (context != ContextSource::None).then(|| row.hits.iter().filter(is_relevant).any(|hit| hit.in_prompt));
     // An answer that abstains or is empty is from nowhere.
-    let used = (context != ContextSource::None).then(|| score(GROUNDED).is_some_and(|grounded| grounded > 0.0));
-    let is_one = |id| score(id).is_some_and(|value: f64| value >= 1.0);
+    let used = (context != ContextSource::None).then(|| row.score(GROUNDED).is_some_and(|grounded| grounded > 0.0));
+    let is_one = |id| row.score(id).is_some_and(|value: f64| value >= 1.0);
     let (right, well_formed) = (is_one("contains"), is_one("exact_match"));
     let cause = if row.error.is_some() {
         Cause::Failed

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::input::{Observation, RunData};
+use super::input::{RunData, Times};
 use crate::spec::VariantKind;
 use crate::stats::{Estimate, Values, quantile_interval};
-use crate::store::row::Phase;
 
 /// Part of a query whose time is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,9 +51,8 @@ impl Stage {
         }
     }
 
-    /// Nanoseconds of this stage in a row.
-    pub fn of(self, row: &Observation) -> u64 {
-        let times = row.times();
+    /// Nanoseconds of this stage in a query.
+    pub fn of(self, times: &Times) -> u64 {
         match self {
             Self::Embed => times.stage_ns.embed,
             Self::Search => times.stage_ns.search,
@@ -135,9 +133,9 @@ fn row(data: &RunData, variant: VariantKind, stage: Stage) -> Option<LatencyRow>
 /// Mean time of every question of the latency pass in milliseconds, by sample index, and the number of timed queries.
 pub fn milliseconds(data: &RunData, variant: VariantKind, stage: Stage) -> (BTreeMap<usize, f64>, usize) {
     let mut times = BTreeMap::<usize, (f64, usize)>::new();
-    for row in data.rows_of(variant, Phase::Latency).filter(|row| row.error.is_none()) {
-        let entry = times.entry(row.sample).or_default();
-        entry.0 += stage.of(row) as f64 / 1e6;
+    for query in data.timed(variant) {
+        let entry = times.entry(query.sample).or_default();
+        entry.0 += stage.of(&query.times) as f64 / 1e6;
         entry.1 += 1;
     }
     let n = times.values().map(|(_, count)| count).sum();

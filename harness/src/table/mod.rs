@@ -1,4 +1,7 @@
-//! From a run folder to tables: the journal is read once, typed rows are made from it, and Polars writes them.
+//! From a run folder to tables: the journal is gone through row by row, typed rows are made from it, and Polars writes them.
+//!
+//! A journal may have more rows than memory holds. What stays of a row is where it begins and its scores ([`Scores`]); answers, passages and
+//! prompts stay on disk and are read again, in the order of tables, by whoever writes or shows them.
 //!
 //! [`read`] makes the rows and touches nothing; [`write_tables`] also writes `tables/`. No model, no clock, no randomness but the seeded
 //! resampling behind intervals: the same folder gives the same bytes. The cost rows come from the layer above, which hands them to
@@ -11,10 +14,13 @@ pub mod history;
 pub mod input;
 mod ladder;
 mod latency;
+mod lines;
 pub mod metric;
 mod quality;
+mod samples;
 mod score;
 mod server;
+mod survey;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -30,13 +36,15 @@ use crate::store::manifest::Manifest;
 
 pub use contrast::{Adjustment, ContrastRow, Scale, declared_differences};
 use frame::Form;
-pub use input::{Observation, RunData};
+pub use input::{Observation, RunData, Times};
 pub use ladder::{Cause, LadderRow, Rung, Step};
 pub use latency::{LatencyRow, Stage, milliseconds, time_difference};
 pub use metric::{Direction, Kind, Metric, primary as primary_of};
 pub use quality::{ALL, QualityRow, members as slices_of};
+pub use samples::{SampleReader, Samples};
 pub use score::{BySeed, Column, Scored, Scores};
 pub use server::ServerStats;
+pub use survey::{Timed, Usage};
 
 /// Tables that every run with a report has, as Parquet.
 pub const ALWAYS: [&str; 9] = ["predictions", "hits", "training", "quality", "contrasts", "ladder", "latency", "cost", "decision"];
@@ -70,6 +78,12 @@ pub enum TableError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file is not the one that was read a moment ago.
+    #[error("`{}` was changed while it was read", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// Polars could not read a table.
     #[error("cannot read table `{}`", path.display())]
     Unreadable {
@@ -93,6 +107,7 @@ impl Hint for TableError {
         match self {
             Self::Line { .. } | Self::Row { .. } => Some("restore the run folder from a copy, or run again into a new folder".to_owned()),
             Self::Store(error) => error.hint(),
+            Self::Changed { .. } => Some("try again when nothing writes to the run folder".to_owned()),
             Self::Unreadable { .. } => Some("the file is torn or of another version; restore it from a copy".to_owned()),
             Self::Frame { .. } => None,
         }
@@ -302,16 +317,10 @@ impl Tables {
         self.contrasts.iter().find(|row| row.scale == Scale::LogOdds && row.slice == slice && row.metric.id == metric)
     }
 
-    /// Mean of the per-query value `of` over the rows of the accuracy pass that did not fail; nothing if there are none, or
-    /// one does not have it.
-    pub fn mean_per_query(&self, variant: VariantKind, of: impl Fn(&Observation) -> Option<f64>) -> Option<f64> {
-        let rows = self.data.rows_of(variant, crate::store::row::Phase::Accuracy).filter(|row| row.error.is_none());
-        let (mut sum, mut count) = (0.0, 0usize);
-        for row in rows {
-            sum += of(row)?;
-            count += 1;
-        }
-        (count > 0).then(|| sum / count as f64)
+    /// Mean of what a query uses, over the rows of the accuracy pass that did not fail; nothing if there are none, or one does not have it.
+    pub fn mean_per_query(&self, variant: VariantKind, of: impl Fn(&Usage) -> Option<f64>) -> Option<f64> {
+        let usage = self.data.usage(variant);
+        Some(of(&usage).filter(|_| usage.n > 0)? / usage.n as f64)
     }
 
     /// What servers charge for a query at the spec's prices, by the mean tokens that they counted; zero where none is used.
@@ -322,8 +331,8 @@ impl Tables {
         }
         let mut money = 0.0;
         if manifest.model.served.is_some() {
-            let tokens = |of: fn(&Observation) -> u32| self.mean_per_query(variant, |row| Some(f64::from(of(row)))).unwrap_or(0.0);
-            money += manifest.spec.model.endpoint.money(tokens(|row| row.prompt_tokens), tokens(|row| row.completion_tokens));
+            let tokens = |of: fn(&Usage) -> f64| self.mean_per_query(variant, |usage| Some(of(usage))).unwrap_or(0.0);
+            money += manifest.spec.model.endpoint.money(tokens(|usage| usage.prompt_tokens), tokens(|usage| usage.completion_tokens));
         }
         let embedder = manifest.index.as_ref().and_then(|index| index.embedder.as_ref());
         if let Some(embedder) = embedder.filter(|_| variant.context() == ContextSource::Retrieved) {
@@ -333,9 +342,8 @@ impl Tables {
     }
 
     /// Mean over the timed queries of what the system told of each; nothing where it did not tell of all.
-    pub fn mean_per_timed_query(&self, variant: VariantKind, of: impl Fn(&Observation) -> Option<f64>) -> Option<f64> {
-        let rows = self.data.rows_of(variant, crate::store::row::Phase::Latency).filter(|row| row.error.is_none());
-        let values: Vec<f64> = rows.map(of).collect::<Option<_>>()?;
+    pub fn mean_per_timed_query(&self, variant: VariantKind, of: impl Fn(&Times) -> Option<f64>) -> Option<f64> {
+        let values: Vec<f64> = self.data.timed(variant).iter().map(|query| of(&query.times)).collect::<Option<_>>()?;
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     }
 
@@ -367,7 +375,7 @@ pub fn read(run: &Path) -> Result<Tables, TableError> {
         data.notes.push(format!("this is shard {shard} with {has} of {of} test questions: `ragft merge` makes the run"));
     }
     note_missing_answers(&mut data);
-    let scores = Scores::of(&data);
+    let scores = Scores::of(&data)?;
     let (mut quality, mut found) = (Vec::new(), Vec::new());
     // One slice at a time: its draws are gone before the next one's are made.
     for (name, members) in quality::members(&data) {
@@ -378,7 +386,7 @@ pub fn read(run: &Path) -> Result<Tables, TableError> {
     quality.sort_by_key(|row| row.variant);
     let contrasts = contrast::judge(&data, metric::primary(&scores.metrics, data.mean_reference_words()), found);
     let latency = latency::latency(&data);
-    let ladder = ladder::ladder(&data, &scores);
+    let ladder = ladder::ladder(&data, &scores)?;
     let server = server::server(&data);
     Ok(Tables { data, scores, quality, contrasts, latency, server, ladder })
 }
@@ -386,10 +394,8 @@ pub fn read(run: &Path) -> Result<Tables, TableError> {
 /// A variant without a row for every test question was interrupted; its means are over fewer questions than the others'.
 fn note_missing_answers(data: &mut RunData) {
     for variant in data.variants() {
-        let rows = data.rows_of(variant, crate::store::row::Phase::Accuracy);
-        let answered: std::collections::BTreeSet<usize> = rows.map(|row| row.sample).collect();
-        if answered.len() < data.samples.len() {
-            let (has, of) = (answered.len(), data.samples.len());
+        let (has, of) = (data.answered(variant), data.samples.len());
+        if has < of {
             data.notes.push(format!("`{}` has rows for {has} of {of} test questions: the run is not complete", variant.name()));
         }
     }

@@ -11,9 +11,10 @@ use crate::stats::{Estimate, Resampler};
 /// The slice that holds every sample.
 pub const ALL: &str = "all";
 
-/// Samples beyond which only so many columns are held at a time.
+/// Samples beyond which only so many columns are held at a time: with their numbers of observations they are eight, which are summed side by
+/// side.
 const MANY_SAMPLES: usize = 20_000;
-const FEW_COLUMNS: usize = 12;
+const FEW_COLUMNS: usize = 7;
 
 /// One line of the quality table.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,19 +53,19 @@ impl Slice {
 
     /// The slice's values of a column.
     pub(super) fn values(&self, column: &Column) -> Vec<Option<f64>> {
-        self.members.iter().map(|&index| column[index].map(|scored| scored.value)).collect()
+        self.members.iter().map(|&index| column.get(index).map(|scored| scored.value)).collect()
     }
 
     /// Samples of the slice that have a failed row.
     pub(super) fn failed(&self, column: &Column) -> usize {
-        self.members.iter().filter(|&&index| column[index].is_some_and(|scored| scored.failed)).count()
+        self.members.iter().filter(|&&index| column.get(index).is_some_and(|scored| scored.failed)).count()
     }
 }
 
 /// Draws of clusters for these samples, as the run's spec says; the first seed of the plan seeds them.
 pub(super) fn resampler(data: &RunData, members: &[usize]) -> Resampler {
     let spec = &data.manifest.spec;
-    let clusters = members.iter().map(|&index| data.samples[index].cluster_id());
+    let clusters = members.iter().map(|&index| data.samples.cluster_id(index));
     let seed = spec.seeds.first().copied().unwrap_or(0);
     Resampler::new(clusters, seed, spec.measure.bootstrap_resamples, spec.measure.confidence)
 }
@@ -72,8 +73,8 @@ pub(super) fn resampler(data: &RunData, members: &[usize]) -> Resampler {
 /// Names of the slices of a run and the samples in each, `all` first.
 pub fn members(data: &RunData) -> Vec<(String, Vec<usize>)> {
     let mut tags = BTreeMap::<String, Vec<usize>>::new();
-    for (index, sample) in data.samples.iter().enumerate() {
-        for (tag, value) in &sample.slices {
+    for index in 0..data.samples.len() {
+        for (tag, value) in data.samples.slices(index) {
             tags.entry(format!("{tag}={value}")).or_default().push(index);
         }
     }
@@ -88,8 +89,7 @@ pub(super) fn quality(data: &RunData, scores: &Scores, slice: &Slice) -> Vec<Qua
     let cells: Vec<(VariantKind, &Metric, &Column)> = data.variants().into_iter().flat_map(measured).collect();
     let is_share = |cell: &(VariantKind, &Metric, &Column)| cell.1.unit == SHARE;
     let estimate = |cells: &[(VariantKind, &Metric, &Column)]| {
-        let values: Vec<Vec<Option<f64>>> = cells.iter().map(|(_, _, column)| slice.values(column)).collect();
-        slice.resampler.estimates_of(&values, &cells.iter().map(is_share).collect::<Vec<_>>())
+        slice.resampler.estimates_of(cells.iter().map(|cell| (slice.values(cell.2), is_share(cell))))
     };
     let estimates: Vec<Option<Estimate>> = cells.chunks(slice.columns_at_a_time()).flat_map(estimate).collect();
     let row = |((variant, metric, column), estimate): ((VariantKind, &Metric, &Column), Option<Estimate>)| {

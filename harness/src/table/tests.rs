@@ -157,7 +157,7 @@ fn a_torn_last_line_is_left_out_and_a_broken_middle_line_is_named() {
     let journal = folder.path().join("journal.jsonl");
     append(&journal, "{\"schema_version\":1,\"run");
     let tables = read(folder.path()).unwrap();
-    assert_eq!(tables.data.rows.len(), 1);
+    assert_eq!(tables.data.journal.len(), 1);
     assert!(tables.data.notes[0].contains("torn"), "{:?}", tables.data.notes);
     append(&journal, "\n");
     let error = read(folder.path()).unwrap_err().to_string();
@@ -307,4 +307,53 @@ fn every_question_has_one_cause_and_the_last_rung_is_exact_match() {
         assert_eq!(tables.ladder_of(variant, Step::Rung(Rung::Found)).is_some(), matches!(variant, Rag | Hybrid));
     }
     assert!(tables.ladder_of(Hybrid, Step::Cause(Cause::WrongForm)).unwrap() > 0.0);
+}
+
+#[test]
+fn what_is_in_memory_of_a_row_does_not_depend_on_its_texts() {
+    let held = |run: &Fixture| {
+        let tables = run.tables();
+        (tables.data.journal.bytes() + tables.data.samples.bytes() + tables.scores.bytes(), tables.data.journal.len())
+    };
+    let mut run = realistic(&[Baseline, Rag, Finetuned, Hybrid], 300);
+    let (bytes, rows) = held(&run);
+    // Where the row is takes 16, its scores about one each; the rest is a question's part of its ids and marks.
+    assert!(bytes < 48 * rows, "{bytes} bytes for {rows} rows");
+    for row in &mut run.rows {
+        row.answer = row.answer.repeat(100);
+        row.hits.iter_mut().for_each(|hit| hit.chunk_id = hit.chunk_id.repeat(20));
+    }
+    for sample in &mut run.samples {
+        sample.question = sample.question.repeat(100);
+        sample.references.iter_mut().for_each(|text| *text = text.repeat(100));
+    }
+    assert_eq!(held(&run), (bytes, rows));
+}
+
+#[test]
+fn rows_are_read_again_from_disk_in_the_order_of_tables_and_by_question() {
+    let mut run = Fixture::empty();
+    for id in ["a", "b"] {
+        run.sample(id, &[]);
+    }
+    for (variant, seed, sample, answer) in
+        [(Rag, 2, "b", "rb2"), (Baseline, 1, "b", "bb"), (Rag, 1, "b", "rb1"), (Rag, 2, "a", "ra2"), (Rag, 1, "b", "again")]
+    {
+        run.answer(variant, seed, sample, 1.0).answer = answer.to_owned();
+    }
+    let data = run.tables().data;
+    let answers: Vec<String> = data.rows().map(|row| row.unwrap().answer).collect();
+    // Of two rows of one observation the last written counts.
+    assert_eq!(answers, ["bb", "again", "ra2", "rb2"]);
+    let mut by_question = Vec::new();
+    data.for_each_question(Rag, |sample, rows| {
+        by_question.push((sample, rows.iter().map(|row| row.answer.clone()).collect::<Vec<_>>()));
+        Ok::<(), TableError>(())
+    })
+    .unwrap();
+    assert_eq!(by_question, [(0, vec!["ra2".to_owned()]), (1, vec!["again".to_owned(), "rb2".to_owned()])]);
+    let first = |sample| data.first_row(Rag, sample).unwrap().map(|row| row.answer);
+    assert_eq!((first(0), first(1)), (Some("ra2".to_owned()), Some("again".to_owned())));
+    assert_eq!(data.first_row(Baseline, 0).unwrap(), None);
+    assert_eq!((data.seeds(Rag), data.answered(Baseline), data.answered(Rag)), (vec![1, 2], 1, 2));
 }

@@ -1,12 +1,11 @@
 //! The results in sentences, and what weakens them. Nothing is called better unless its verdict says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::cost::{BreakEven, Crossing, Currency, Ledger};
 use crate::report::{format, slices};
 use crate::spec::VariantKind;
 use crate::stats::{Needed, Verdict};
-use crate::store::row::Phase;
 use crate::table::{ALL, Adjustment, ContrastRow, Direction, Metric, Stage, Tables};
 
 /// Clusters below which a bootstrap interval is too narrow.
@@ -267,7 +266,7 @@ pub(super) fn notes(tables: &Tables) -> Vec<String> {
 pub(super) fn caveats(tables: &Tables) -> Vec<String> {
     let mut caveats = Vec::new();
     let samples = &tables.data.samples;
-    let clusters: BTreeSet<&str> = samples.iter().map(crate::dataset::Sample::cluster_id).collect();
+    let clusters: BTreeSet<&str> = (0..samples.len()).map(|index| samples.cluster_id(index)).collect();
     if samples.len() < FEW_QUESTIONS {
         caveats.push(format!("few test questions ({}): only large differences can be told from luck", samples.len()));
     }
@@ -305,11 +304,7 @@ pub(super) fn caveats(tables: &Tables) -> Vec<String> {
 /// The commonest errors of a variant, with their numbers.
 fn reasons(tables: &Tables, variant: VariantKind) -> String {
     const SHOWN: usize = 3;
-    let mut counts = BTreeMap::<&str, usize>::new();
-    for error in tables.data.rows_of(variant, Phase::Accuracy).filter_map(|row| row.error.as_deref()) {
-        *counts.entry(error).or_default() += 1;
-    }
-    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    let mut counts: Vec<(&str, usize)> = tables.data.errors(variant).collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let shown = counts.iter().take(SHOWN).map(|(error, count)| format!("{count} × {}", format::shortened(error, 120)));
     shown.collect::<Vec<_>>().join("; ")

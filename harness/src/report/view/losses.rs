@@ -99,9 +99,10 @@ impl Flips {
     fn between(tables: &Tables, before: VariantKind, after: VariantKind, metric: &Metric, slice: Option<&str>) -> Option<Self> {
         let (before, after) = (tables.scores.column(before, &metric.id)?, tables.scores.column(after, &metric.id)?);
         let mut flips = Self { both: 0.0, lost: 0.0, gained: 0.0, n: 0 };
-        for (index, sample) in tables.data.samples.iter().enumerate() {
-            let inside = slice.is_none_or(|slice| sample.slices.iter().any(|(tag, value)| format!("{tag}={value}") == slice));
-            let (Some(before), Some(after), true) = (before[index], after[index], inside) else { continue };
+        let samples = &tables.data.samples;
+        for index in 0..samples.len() {
+            let inside = slice.is_none_or(|slice| samples.slices(index).iter().any(|(tag, value)| format!("{tag}={value}") == slice));
+            let (Some(before), Some(after), true) = (before.get(index), after.get(index), inside) else { continue };
             flips.both += before.value.min(after.value);
             flips.lost += (before.value - after.value).max(0.0);
             flips.gained += (after.value - before.value).max(0.0);

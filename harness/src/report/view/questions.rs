@@ -9,11 +9,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::dataset::Sample;
 use crate::report::format::{self, shortened};
 use crate::retrieval::Chunk;
 use crate::spec::VariantKind;
-use crate::store::row::Phase;
-use crate::table::input::{CompactHit, read_passages};
+use crate::store::row::HitRow;
+use crate::table::input::read_passages;
 use crate::table::{Kind, Metric, Observation, TableError, Tables};
 
 /// Questions shown.
@@ -88,24 +89,30 @@ pub(in crate::report) type Passages = BTreeMap<String, Chunk>;
 /// The questions of the page, and the passages that their answers name.
 pub(in crate::report) fn gather(run: &Path, tables: &Tables) -> Result<Questions, TableError> {
     let chosen = choose(tables);
-    let rows = rows(tables, &chosen);
-    let named = rows.values().flatten().flat_map(|row| row.hits.iter()).map(|hit| tables.data.ids.name(hit.chunk));
+    let shown = read(tables, &chosen)?;
+    let named = shown.iter().flat_map(|shown| &shown.rows).flat_map(|row| &row.hits).map(|hit| hit.chunk_id.as_str());
     let passages = read_passages(run, &named.collect())?;
-    Ok(build(tables, &chosen, &rows, &passages))
+    Ok(build(tables, &shown, &passages))
 }
 
-type Rows<'a> = BTreeMap<usize, Vec<&'a Observation>>;
+/// A question of the page as the run folder has it.
+struct Recorded {
+    index: usize,
+    sample: Sample,
+    /// The first row of every variant.
+    rows: Vec<Observation>,
+}
 
-fn build(tables: &Tables, chosen: &[usize], rows: &Rows, passages: &Passages) -> Questions {
+fn build(tables: &Tables, shown: &[Recorded], passages: &Passages) -> Questions {
     let metrics: Vec<&Metric> = tables.scores.metrics_of(Kind::Answer).collect();
-    let list = chosen.iter().map(|sample| question(tables, *sample, &rows[sample], &metrics, passages)).collect();
+    let list = shown.iter().map(|shown| question(tables, shown, &metrics, passages)).collect();
     let total = tables.data.samples.len();
-    let note = if chosen.len() < total {
+    let note = if shown.len() < total {
         format!(
             "{} of {} questions: those on which the variants differ first, the most frequent patterns of right and wrong before the others. \
              Every answer is in tables/predictions.parquet and every passage in tables/hits.parquet; `ragft show RUN --sample ID` prints one \
              question with its prompts.",
-            format::count(chosen.len() as f64),
+            format::count(shown.len() as f64),
             format::count(total as f64)
         )
     } else {
@@ -142,7 +149,7 @@ fn choose(tables: &Tables) -> Vec<usize> {
 /// Every variant's leading score in per cent, where it has one.
 fn pattern(tables: &Tables, sample: usize) -> Vec<Option<i64>> {
     let Some(metric) = tables.primary() else { return Vec::new() };
-    let score = |variant| tables.scores.column(variant, &metric.id)?[sample].map(|scored| (scored.value * 100.0).round() as i64);
+    let score = |variant| tables.scores.column(variant, &metric.id)?.get(sample).map(|scored| (scored.value * 100.0).round() as i64);
     tables.variants().into_iter().map(score).collect()
 }
 
@@ -150,23 +157,18 @@ fn differs(pattern: &[Option<i64>]) -> bool {
     pattern.iter().flatten().any(|score| pattern.iter().flatten().any(|other| other != score))
 }
 
-/// The first accuracy row of every variant on the chosen questions.
-fn rows<'a>(tables: &'a Tables, chosen: &[usize]) -> Rows<'a> {
-    let mut rows: Rows = chosen.iter().map(|sample| (*sample, Vec::new())).collect();
-    for variant in tables.variants() {
-        for row in tables.data.rows_of(variant, Phase::Accuracy) {
-            if let Some(own) = rows.get_mut(&row.sample)
-                && own.last().is_none_or(|last| last.variant != variant)
-            {
-                own.push(row);
-            }
-        }
-    }
-    rows
+/// The chosen questions with their texts and rows.
+fn read(tables: &Tables, chosen: &[usize]) -> Result<Vec<Recorded>, TableError> {
+    let mut samples = tables.data.samples.reader();
+    let read = |&index: &usize| -> Result<Recorded, TableError> {
+        let rows = tables.variants().into_iter().filter_map(|variant| tables.data.first_row(variant, index).transpose());
+        Ok(Recorded { index, sample: samples.get(index)?, rows: rows.collect::<Result<_, _>>()? })
+    };
+    chosen.iter().map(read).collect()
 }
 
-fn question(tables: &Tables, index: usize, rows: &[&Observation], metrics: &[&Metric], passages: &Passages) -> Question {
-    let sample = &tables.data.samples[index];
+fn question(tables: &Tables, shown: &Recorded, metrics: &[&Metric], passages: &Passages) -> Question {
+    let Recorded { index, sample, rows } = shown;
     let slices: Vec<String> = sample.slices.iter().map(|(tag, value)| format!("{tag}={value}")).collect();
     let references = if sample.references.is_empty() { "(no answer)".to_owned() } else { sample.references.join(" / ") };
     let answers: Vec<Answer> = rows.iter().map(|row| answer(tables, row, metrics)).collect();
@@ -175,15 +177,15 @@ fn question(tables: &Tables, index: usize, rows: &[&Observation], metrics: &[&Me
         question: shortened(&sample.question, LENGTH),
         references: shortened(&references, LENGTH),
         slices: shortened(&slices.join(", "), LENGTH),
-        differs: differs(&pattern(tables, index)),
+        differs: differs(&pattern(tables, *index)),
         right: answers.iter().filter(|answer| answer.verdict == "right").count(),
         answers,
-        passages: given(tables, index, rows, passages),
+        passages: given(sample, rows, passages),
     }
 }
 
 fn answer(tables: &Tables, row: &Observation, metrics: &[&Metric]) -> Answer {
-    let score = |metric: &Metric| tables.data.metric_ids.find(&metric.id).and_then(|number| row.score(number));
+    let score = |metric: &Metric| row.score(&metric.id);
     let leading = tables.primary().and_then(score);
     let verdict = match (&row.error, leading) {
         (Some(_), _) => "failed",
@@ -204,17 +206,17 @@ fn answer(tables: &Tables, row: &Observation, metrics: &[&Metric]) -> Answer {
 }
 
 /// The passages of the variants that have any; variants with the same ones stand together.
-fn given(tables: &Tables, index: usize, rows: &[&Observation], passages: &Passages) -> Vec<Given> {
-    let relevant: BTreeSet<&str> = tables.data.samples[index].relevant.iter().map(String::as_str).collect();
-    let mut groups: Vec<(Vec<&'static str>, &[CompactHit])> = Vec::new();
+fn given(sample: &Sample, rows: &[Observation], passages: &Passages) -> Vec<Given> {
+    let relevant: BTreeSet<&str> = sample.relevant.iter().map(String::as_str).collect();
+    let mut groups: Vec<(Vec<&'static str>, &[HitRow])> = Vec::new();
     for row in rows.iter().filter(|row| !row.hits.is_empty()) {
-        match groups.iter_mut().find(|(_, hits)| **hits == *row.hits) {
+        match groups.iter_mut().find(|(_, hits)| **hits == row.hits[..]) {
             Some((variants, _)) => variants.push(row.variant.name()),
-            None => groups.push((vec![row.variant.name()], &*row.hits)),
+            None => groups.push((vec![row.variant.name()], row.hits.as_slice())),
         }
     }
-    let shown = |hit: &CompactHit| {
-        let (document, chunk) = (tables.data.ids.name(hit.document), tables.data.ids.name(hit.chunk));
+    let shown = |hit: &HitRow| {
+        let (document, chunk) = (hit.document_id.as_str(), hit.chunk_id.as_str());
         let is_relevant = relevant.contains(document);
         let notes = [
             is_relevant.then_some("relevant"),
