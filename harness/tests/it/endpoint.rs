@@ -339,8 +339,10 @@ fn a_served_embedder_has_a_budget_of_its_own() {
     limited(0, "max_total_tokens", &(4 * all).to_string(), &["--resume"]);
     assert_eq!(answers(&sandbox, "out"), answers(&sandbox, "free"));
     assert!(tokens("out") >= all + first, "{} tokens", tokens("out"));
-    let report = fs::read_to_string(sandbox.path("out/report.md")).unwrap();
-    assert!(report.contains("tokens read in all") && report.contains("embedder vectors behind a server"), "{report}");
+    let report = fs::read_to_string(sandbox.path("out/report.html")).unwrap();
+    for told in ["tokens read in all", "embedder vectors behind a server"] {
+        assert!(report.contains(told), "the report does not say `{told}`");
+    }
     let free = run(
         &sandbox,
         2,
