@@ -147,12 +147,12 @@ impl Resampler {
         };
         let reduced: Vec<(Sums, Option<(usize, usize)>)> = columns.into_iter().map(reduce).collect();
         let estimates = self.estimates(&reduced.iter().map(|(sums, _)| sums).collect::<Vec<_>>());
-        let widened = |((_, alike), estimate): (&(Sums, Option<(usize, usize)>), Option<Estimate>)| {
+        let widened = |alike: Option<(usize, usize)>, estimate: Option<Estimate>| {
             let estimate = estimate?;
-            let Some((right, clusters)) = *alike else { return Some(estimate) };
+            let Some((right, clusters)) = alike else { return Some(estimate) };
             Some(Estimate { n: estimate.n, ..wilson(right, clusters, self.confidence)? })
         };
-        reduced.iter().zip(estimates).map(widened).collect()
+        reduced.iter().zip(estimates).map(|((_, alike), estimate)| widened(*alike, estimate)).collect()
     }
 
     /// The mean of `left - right` over observations where both were measured, with its percentile interval; both sides see the same draws.

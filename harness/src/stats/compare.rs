@@ -87,7 +87,7 @@ impl Resampler {
         let reduced: Vec<Reduced> = columns.into_iter().map(|column| self.reduce(column.as_ref())).collect();
         let tests = self.tests(&reduced);
         let intervals = self.intervals(&reduced, values);
-        let of = |((reduced, (p, test)), interval): ((&Reduced, (f64, Test)), Option<(Estimate, IntervalMethod)>)| {
+        let of = |reduced: &Reduced, (p, test): (f64, Test), interval: Option<(Estimate, IntervalMethod)>| {
             let (difference, interval) = interval?;
             Some(Comparison {
                 difference,
@@ -104,7 +104,7 @@ impl Resampler {
                 values,
             })
         };
-        reduced.iter().zip(tests).zip(intervals).map(of).collect()
+        reduced.iter().zip(tests).zip(intervals).map(|((reduced, test), interval)| of(reduced, test, interval)).collect()
     }
 
     fn reduce(&self, column: &[Option<f64>]) -> Reduced {

@@ -199,7 +199,7 @@ fn interrupted(sandbox: &Sandbox, server: &Server, requests: usize, args: &[&str
     }
     // The last one is on its way.
     std::thread::sleep(Duration::from_millis(100));
-    let pressed = std::time::Instant::now();
+    let pressed = ragft::clock::Stopwatch::start();
     assert!(std::process::Command::new("kill").arg("-INT").arg(child.0.id().to_string()).status().unwrap().success());
     let mut text = String::new();
     std::io::Read::read_to_string(child.0.stderr.as_mut().unwrap(), &mut text).unwrap();

@@ -163,7 +163,8 @@ impl<'a> Client<'a> {
             let (problem, asked) = match attempt() {
                 Ok(body) => return Ok(body),
                 Err(Fault::Final(refusal)) => {
-                    return Err(S3Error::Refused { bucket: bucket.clone(), host: host.clone(), action, refusal });
+                    let (bucket, host) = (bucket.clone(), host.clone());
+                    return Err(S3Error::Refused { bucket, host, action, refusal: Box::new(refusal) });
                 }
                 Err(Fault::Again(problem, asked)) => (self.access.told(&problem), asked),
             };
@@ -253,8 +254,11 @@ mod tests {
         answer(status, "", &body)
     }
 
+    /// Heads and bodies of requests.
+    type Requests = Vec<(String, Vec<u8>)>;
+
     /// What a client makes of these answers to a put, and the requests that it made.
-    fn put(answers: Vec<String>, access: impl Fn(Access) -> Access) -> (Result<String, S3Error>, Vec<(String, Vec<u8>)>) {
+    fn put(answers: Vec<String>, access: impl Fn(Access) -> Access) -> (Result<String, S3Error>, Requests) {
         let (endpoint, heard) = server(answers);
         let access = access(Access::for_tests(&endpoint));
         let place = Place::new("s3://runs/a b", &access).unwrap();

@@ -81,7 +81,7 @@ pub enum S3Error {
         /// What was asked.
         action: String,
         /// What it says.
-        refusal: Refusal,
+        refusal: Box<Refusal>,
     },
     /// It was tried as often as allowed.
     #[error("bucket `{bucket}` at {host} did not {action} in {attempts} attempts: {problem}")]

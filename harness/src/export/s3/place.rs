@@ -51,23 +51,20 @@ impl Place {
             return Err(problem("has a prefix that is too long"));
         }
         let in_name = bucket.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        let (scheme, host, path) = match &access.endpoint {
-            Some(endpoint) => {
-                let (scheme, rest) = endpoint
-                    .strip_prefix("http://")
-                    .map_or_else(|| ("https", endpoint.strip_prefix("https://").unwrap_or(endpoint)), |rest| ("http", rest));
-                let (host, base) = rest.split_once('/').unwrap_or((rest, ""));
-                (scheme, host.to_owned(), if base.is_empty() { format!("/{bucket}/") } else { format!("/{base}/{bucket}/") })
-            }
-            None => {
-                let domain = if access.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-                let host = format!("s3.{}.{domain}", access.region);
-                // A certificate holds for one label before this, and host names know no capitals.
-                if in_name && bucket.len() <= 63 {
-                    ("https", format!("{bucket}.{host}"), "/".to_owned())
-                } else {
-                    ("https", host, format!("/{bucket}/"))
-                }
+        let (scheme, host, path) = if let Some(endpoint) = &access.endpoint {
+            let (scheme, rest) = endpoint
+                .strip_prefix("http://")
+                .map_or_else(|| ("https", endpoint.strip_prefix("https://").unwrap_or(endpoint)), |rest| ("http", rest));
+            let (host, base) = rest.split_once('/').unwrap_or((rest, ""));
+            (scheme, host.to_owned(), if base.is_empty() { format!("/{bucket}/") } else { format!("/{base}/{bucket}/") })
+        } else {
+            let domain = if access.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+            let host = format!("s3.{}.{domain}", access.region);
+            // A certificate holds for one label before this, and host names know no capitals.
+            if in_name && bucket.len() <= 63 {
+                ("https", format!("{bucket}.{host}"), "/".to_owned())
+            } else {
+                ("https", host, format!("/{bucket}/"))
             }
         };
         let place = Self { bucket: bucket.to_owned(), prefix: prefix.to_owned(), scheme, host, path };

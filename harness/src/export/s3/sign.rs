@@ -117,7 +117,7 @@ mod tests {
             let path = place.path(text("name"));
             let request = Request { method: text("method"), host: &place.host, path: &path, headers: &[], sha256: &sha256 };
             let added = headers(&request, &access, text("time").parse().unwrap());
-            assert_eq!(added.last().unwrap().1.replace(",", ", "), text("authorization"), "{case}");
+            assert_eq!(added.last().unwrap().1.replace(',', ", "), text("authorization"), "{case}");
         }
     }
 }

@@ -127,6 +127,7 @@ impl Client {
     /// # Errors
     /// [`RemoteError::NoKey`]
     pub fn open(connection: &Connection) -> Result<Self, RemoteError> {
+        static NEVER: AtomicBool = AtomicBool::new(false);
         let key = Key::from_env(connection.key_env)?;
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(connection.timeout))
@@ -137,7 +138,6 @@ impl Client {
             .into();
         let url = connection.url.trim_end_matches('/').to_owned();
         let host = url.split("://").nth(1).unwrap_or(&url).split('/').next().unwrap_or_default().to_owned();
-        static NEVER: AtomicBool = AtomicBool::new(false);
         Ok(Self {
             line: Arc::new(Line { agent, url, host, key, listed: Mutex::default() }),
             retries: connection.retries,
