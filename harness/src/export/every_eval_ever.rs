@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::source::{Answers, Names, Source, sha256};
-use super::{ExportError, Exported};
+use super::{ExportError, Exported, hexadecimal};
 use crate::dataset::Sample;
 use crate::spec::VariantKind;
 use crate::table::metric::{Direction, SHARE};
@@ -232,6 +232,6 @@ fn uuid(text: &str) -> String {
     bytes.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]);
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hexadecimal(&bytes);
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

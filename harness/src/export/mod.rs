@@ -128,6 +128,11 @@ fn percent_encoded(text: &str) -> String {
     text.bytes().map(encode).collect()
 }
 
+/// Two digits per byte.
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The figures that the gate would judge, of the run alone.
 fn bencher(source: &Source, output: &Path) -> Result<Exported, ExportError> {
     let run = gate::run::Run::read(&source.folder)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::ExportError;
+use super::{ExportError, hexadecimal};
 use crate::dataset::Sample;
 use crate::retrieval::Chunk;
 use crate::spec::VariantKind;
@@ -134,5 +134,5 @@ pub(super) fn target(sample: &Sample) -> &str {
 
 /// SHA-256 in hexadecimal: the hash that the other forms name.
 pub(super) fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(text.as_bytes()))
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::source::Source;
-use super::{ExportError, Exported};
+use super::{ExportError, Exported, hexadecimal};
 use crate::diagnostic::{Blame, Hint};
 use crate::store::{RunFolder, StoreError};
 use crate::table;
@@ -220,7 +220,7 @@ fn hash(path: &Path) -> Result<(String, u64), ExportError> {
     loop {
         let read = file.read(&mut buffer).map_err(StoreError::io("read", path))?;
         if read == 0 {
-            return Ok((sign::hexadecimal(&hasher.finalize()), bytes));
+            return Ok((hexadecimal(&hasher.finalize()), bytes));
         }
         hasher.update(&buffer[..read]);
         bytes += read as u64;
@@ -261,7 +261,7 @@ mod tests {
             assert!(names.contains(format!("tables/{name}.parquet").as_str()), "{name} is not in {names:?}");
         }
         let bytes = std::fs::read(&found[0].path).unwrap();
-        assert_eq!((found[0].bytes, &found[0].sha256), (bytes.len() as u64, &sign::hexadecimal(&Sha256::digest(&bytes))));
+        assert_eq!((found[0].bytes, &found[0].sha256), (bytes.len() as u64, &hexadecimal(&Sha256::digest(&bytes))));
     }
 
     #[test]

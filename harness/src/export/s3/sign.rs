@@ -3,13 +3,12 @@
 //! The hash of the body is signed too, so that a store takes no body that was changed on the way; and nothing secret stands in an address, as
 //! it would in a presigned one.
 
-use std::fmt::Write as _;
-
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::Access;
+use crate::export::hexadecimal;
 
 /// What is to be signed.
 pub struct Request<'a> {
@@ -55,14 +54,6 @@ fn mac(key: &[u8], text: &str) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length will do");
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().to_vec()
-}
-
-/// Two digits per byte.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]
