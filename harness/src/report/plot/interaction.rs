@@ -21,7 +21,7 @@ pub(super) fn square(tables: &Tables) -> Option<Figure> {
     let title = format!("Do the two factors add up? {}", format::sentence(&metric.label()));
     let mut scene = Scene::new(WIDTH, 380.0);
     let subtitle = format!(
-        "parallel lines: they do. Interaction {} points ({} to {}): {}",
+        "parallel lines would say that they do. Interaction {} points ({} to {}): {}",
         format::signed(contrast.difference.point, metric),
         format::signed(contrast.difference.ci_low, metric),
         format::signed(contrast.difference.ci_high, metric),
