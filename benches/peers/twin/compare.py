@@ -57,7 +57,20 @@ def run_ours(ragft: Path, threads: int, folder: Path) -> dict:
         rows = [row for row in csv.DictReader(lines) if row["slice"] == "all" and row["metric"] == "exact_match"]
     training = {record["adapter"].rsplit("-seed")[0]: {key: record[key] for key in ("steps", "tokens", "seconds")} for record in manifest["training"]}
     exact_match = {row["variant"]: 100 * float(row["point"]) for row in rows}
-    return figures | {"phases": phases, "training": training, "exact_match": exact_match, "harness": harness_seconds(folder, figures["wall"], manifest)}
+    harness = harness_seconds(folder, figures["wall"], manifest)
+    return figures | {"phases": phases, "training": training, "exact_match": exact_match, "harness": harness, "rates": rates(folder, manifest)}
+
+
+def rates(folder: Path, manifest: dict) -> dict[str, float]:
+    """Floating-point operations (thousand millions, as ragft counts them) per second of CPU, of training and of the accuracy pass."""
+    with (folder / "journal.jsonl").open() as lines:
+        answered = sum(row["flops"] for row in map(json.loads, lines) if row["phase"] == "accuracy" and not row.get("error"))
+    cpu = {phase["name"]: phase["cpu_seconds"] for phase in manifest["phases"]}
+    trained = [(record["flops"], record["cpu_seconds"]) for record in manifest["training"]]
+    return {
+        "train": sum(flops for flops, _ in trained) / sum(seconds for _, seconds in trained) / 1e9,
+        "accuracy": answered / cpu["accuracy"] / 1e9,
+    }
 
 
 def harness_seconds(folder: Path, wall: float, manifest: dict) -> dict[str, float]:
@@ -145,6 +158,8 @@ def summary(rounds: list[dict]) -> str:
     parts = {part: statistics.median(entry["ours"]["harness"][part] for entry in rounds) for part in rounds[0]["ours"]["harness"]}
     lines += ["", f"ragft's own work beside model and embedder: {median_and_range(shares)} % of its run"]
     lines.append("(" + ", ".join(f"{part} {seconds:.2f} s" for part, seconds in parts.items()) + ")")
+    told = (f"{part} {median_and_range([entry['ours']['rates'][part] for entry in rounds], 0)}" for part in rounds[0]["ours"]["rates"])
+    lines += ["", "Gflop per second and core in ragft's run: " + ", ".join(told) + "; what a core can is in `cargo bench -p ragft-benches --bench kernels`"]
     return "\n".join(lines)
 
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use serde_json::{Value, json};
+
 use super::args::{Global, ShowArgs};
 use super::failure::Failure;
 use super::print;
@@ -18,8 +20,7 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<(), Failure> {
     let folder = RunFolder::open_with_answers(&args.run)?;
     let samples: Vec<Sample> = read_jsonl(&folder.samples())?;
     let Some(id) = &args.sample else {
-        let lines: String = samples.iter().map(|sample| format!("{}\t{}\n", sample.id, sample.question)).collect();
-        print(&lines);
+        print(&if global.json { format!("{:#}\n", listed(&samples)) } else { list(&samples) });
         return Ok(());
     };
     let Some(sample) = samples.iter().find(|sample| &sample.id == id) else {
@@ -29,28 +30,47 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<(), Failure> {
     };
     let rows: Vec<JournalRow> = read_jsonl(&folder.journal())?;
     let rows: Vec<&JournalRow> = rows.iter().filter(|row| row.phase == Phase::Accuracy && &row.sample_id == id).collect();
-    if global.json {
-        print(&format!("{:#}\n", serde_json::json!({ "sample": sample, "rows": rows })));
-        return Ok(());
-    }
     let chunks: Vec<Chunk> = read_jsonl(&folder.passages())?;
     let chunks: BTreeMap<&str, &Chunk> = chunks.iter().map(|chunk| (chunk.id.as_str(), chunk)).collect();
     let spec = folder.read_manifest()?.spec.prompt;
-    let template = PromptTemplate::new(&spec.template).map_err(|error| Failure::request(&error))?;
+    let prompts = if args.prompts { Some(prompts(&spec.template, sample, &rows, &chunks)?) } else { None };
+    if global.json {
+        let mut value = json!({ "sample": sample, "rows": rows });
+        if let Some(prompts) = prompts {
+            value["prompts"] = prompts.into();
+        }
+        print(&format!("{value:#}\n"));
+        return Ok(());
+    }
     let what = if spec.chat == "none" { "prompt" } else { "prompt (the user's turn of the chat template)" };
     let mut text = head(sample);
-    for row in rows {
+    for (index, row) in rows.into_iter().enumerate() {
         text.push_str(&answer(row, &chunks));
-        if args.prompts {
-            let shown = |hit: &&crate::store::row::HitRow| hit.in_prompt;
-            let passages: Vec<Passage> =
-                row.hits.iter().filter(shown).filter_map(|hit| chunks.get(hit.chunk_id.as_str())).map(|chunk| passage(chunk)).collect();
-            let prompt = template.render(&sample.question, &passages).map_err(|error| Failure::request(&error))?;
-            let _ = writeln!(text, "  {what}:\n{}", indent(&prompt));
+        if let Some(prompts) = &prompts {
+            let _ = writeln!(text, "  {what}:\n{}", indent(&prompts[index]));
         }
     }
     print(&text);
     Ok(())
+}
+
+fn list(samples: &[Sample]) -> String {
+    samples.iter().map(|sample| format!("{}\t{}\n", sample.id, sample.question)).collect()
+}
+
+fn listed(samples: &[Sample]) -> Value {
+    samples.iter().map(|sample| json!({ "id": sample.id, "question": sample.question })).collect()
+}
+
+/// The prompt of each row.
+fn prompts(template: &str, sample: &Sample, rows: &[&JournalRow], chunks: &BTreeMap<&str, &Chunk>) -> Result<Vec<String>, Failure> {
+    let template = PromptTemplate::new(template).map_err(|error| Failure::request(&error))?;
+    let prompt = |row: &&JournalRow| {
+        let shown = row.hits.iter().filter(|hit| hit.in_prompt);
+        let passages: Vec<Passage> = shown.filter_map(|hit| chunks.get(hit.chunk_id.as_str())).map(|chunk| passage(chunk)).collect();
+        template.render(&sample.question, &passages).map_err(|error| Failure::request(&error))
+    };
+    rows.iter().map(prompt).collect()
 }
 
 fn passage(chunk: &Chunk) -> Passage<'_> {

@@ -1,4 +1,4 @@
-//! Loops that LLVM turns into vector code, compiled a second time for AVX2 and chosen at run time.
+//! Loops that LLVM turns into vector code, compiled again for AVX2 and for AVX-512 and chosen at run time.
 //!
 //! Sums run in sixteen lanes whatever the instruction set, and nothing is contracted to a fused multiply-add, so the bits of a result
 //! depend neither on the processor nor on the number of threads.
@@ -11,13 +11,18 @@ const LANES: usize = 16;
 /// Elements that a thread takes at a time: enough to outweigh the hand-over.
 const CHUNK: usize = 16 * 1024;
 
-/// Runs `kernel` with the widest instructions the processor has (AVX2, else the build's baseline). It must be a closure marked
+/// Runs `kernel` with the widest instructions the processor has (AVX-512, AVX2, else the build's baseline). It must be a closure marked
 /// `#[inline(always)]` that calls nothing but functions marked so.
 #[inline]
 pub fn vectorized<R>(kernel: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
-    if let Some(v3) = pulp::x86::V3::try_new() {
-        return pulp::Simd::vectorize(v3, kernel);
+    {
+        if let Some(v4) = pulp::x86::V4::try_new() {
+            return pulp::Simd::vectorize(v4, kernel);
+        }
+        if let Some(v3) = pulp::x86::V3::try_new() {
+            return pulp::Simd::vectorize(v3, kernel);
+        }
     }
     kernel()
 }

@@ -1,9 +1,6 @@
 //! The report as Markdown that pastes into a pull request: the short sections, no figures (they stand in `plots/`).
 
-use super::view::{Entry, Grid, Place, View};
-
-/// A column with a longer cell than this is read as words.
-const WORDS: usize = 24;
+use super::view::{Content, Entry, Grid, Place, View};
 
 /// Renders the report.
 pub(super) fn render(view: &View) -> String {
@@ -36,9 +33,7 @@ fn list(lines: &[String]) -> String {
 
 fn table(grid: &Grid) -> String {
     let header: String = grid.header.iter().map(|name| format!("| {} ", escape(name))).collect();
-    // Figures to the right, words to the left.
-    let is_words = |index: usize| grid.rows.iter().any(|row| row.get(index).is_some_and(|entry| entry.text.chars().count() > WORDS));
-    let rule: String = (0..grid.header.len()).map(|index| if index == 0 || is_words(index) { "|---" } else { "|---:" }).collect();
+    let rule: String = (0..grid.header.len()).map(|index| if grid.content(index) == Content::Figures { "|---:" } else { "|---" }).collect();
     let line = |row: &Vec<Entry>| row.iter().map(|entry| format!("| {} ", cell(entry))).collect::<String>() + "|\n";
     let rows: String = grid.rows.iter().map(line).collect();
     format!("{}\n\n{header}|\n{rule}|\n{rows}\n", escape(&grid.caption))

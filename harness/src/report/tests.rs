@@ -234,6 +234,46 @@ fn a_slice_name_with_many_values_stays_out_of_words_and_differences() {
 }
 
 #[test]
+fn slices_that_are_numbers_are_drawn_as_lines_in_the_order_of_the_numbers() {
+    let mut run = Fixture::empty();
+    for index in 0..80 {
+        let (id, seen) = (format!("q{index}"), ["1", "10", "100", "9"][index % 4]);
+        run.sample(&id, &[("seen", seen), ("task", ["lookup", "rule"][index % 2])]);
+        run.answer(Baseline, 1, &id, f64::from(u8::from(seen == "100")));
+        run.answer(Rag, 1, &id, 1.0);
+    }
+    let tables = run.tables();
+    let figures = figures_of(&tables);
+    let find = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap();
+    let strata: Vec<[&str; 4]> =
+        find("strata").data[1..].iter().map(|row| [&*row[0], &*row[1], &*row[2], &*row[4]]).filter(|row| row[2] == "baseline").collect();
+    let expected = [("1", "0"), ("9", "0"), ("10", "0"), ("100", "1")].map(|(value, point)| ["seen", value, "baseline", point]);
+    assert_eq!(strata, expected);
+    assert!(!find("slices").caption.contains("Not shown"), "{}", find("slices").caption);
+    let section = view_of(&tables).sections.into_iter().find(|section| section.id == "quality").unwrap();
+    assert_eq!(section.figures.iter().map(|figure| figure.name).collect::<Vec<_>>(), ["slices", "strata"]);
+}
+
+#[test]
+fn figures_stand_to_the_right_and_words_to_the_left() {
+    let entries =
+        |texts: [&str; 4]| texts.map(|text| view::Entry { text: text.into(), interval: String::new(), note: String::new() }).to_vec();
+    let grid = view::Grid {
+        caption: String::new(),
+        header: ["variant", "score", "verdict", "why"].map(str::to_owned).to_vec(),
+        rows: vec![
+            entries(["rag", "not measured", "better", "because it reads the passage"]),
+            entries(["hybrid", "12.5", "not measured", ""]),
+        ],
+        place: view::Place::Both,
+    };
+    let contents = [0, 1, 2, 3].map(|index| grid.content(index));
+    assert_eq!(contents, [view::Content::Words, view::Content::Figures, view::Content::Words, view::Content::Sentences]);
+    let value = serde_json::to_value(&grid).unwrap();
+    assert_eq!(value["columns"][2], serde_json::json!({"name": "verdict", "content": "words"}));
+}
+
+#[test]
 fn what_the_run_says_against_itself_stands_before_the_results() {
     let folder = report_of(&realistic(&SQUARE, 60));
     for name in ["report.md", "report.html"] {

@@ -12,9 +12,11 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
+
 use super::distribution::{normal_cdf, normal_quantile, student_quantile};
 use super::draws::{Draws, Lanes};
-use super::{Estimate, quantile, wilson};
+use super::{Estimate, quantile_of, wilson};
 use crate::rng::Rng;
 
 /// Draws of clusters for a list of observations. Every list of values given later must be in the order of that list; `None` stands for what
@@ -183,7 +185,7 @@ impl Resampler {
             let ((ci_low, ci_high), method) = interval(&mut statistics, point, &sums.jackknife(), *confidence);
             (sums.n > 0).then_some((Estimate { point, ci_low, ci_high, n: sums.n }, method))
         };
-        columns.iter().zip(confidence).zip(self.statistics(columns)).map(of).collect()
+        columns.par_iter().zip(confidence).zip(self.statistics(columns)).map(of).collect()
     }
 
     /// Level at which a bootstrap over clusters covers what it says, though it resamples as if the clusters seen were all there are: that of
@@ -231,17 +233,18 @@ impl Resampler {
     fn estimates(&self, columns: &[&Sums]) -> Vec<Option<Estimate>> {
         let tail = (1.0 - self.confidence) / 2.0;
         let estimate = |(sums, mut statistics): (&&Sums, Vec<f64>)| {
-            statistics.sort_by(f64::total_cmp);
             let point = sums.point();
-            let at = |p| quantile(&statistics, p).unwrap_or(point);
+            let mut at = |p| quantile_of(&mut statistics, p).unwrap_or(point);
             (sums.n > 0).then(|| Estimate { point, ci_low: at(tail), ci_high: at(1.0 - tail), n: sums.n })
         };
-        columns.iter().zip(self.statistics(columns)).map(estimate).collect()
+        columns.par_iter().zip(self.statistics(columns)).map(estimate).collect()
     }
 
     /// Every column's ratio in every resample that has an observation of it (0/0 is none).
     fn statistics(&self, columns: &[&Sums]) -> Vec<Vec<f64>> {
-        self.raw(columns).into_iter().map(|ratios| ratios.into_iter().filter(|ratio| !ratio.is_nan()).collect()).collect()
+        let mut statistics = self.raw(columns);
+        statistics.iter_mut().for_each(|ratios| ratios.retain(|ratio| !ratio.is_nan()));
+        statistics
     }
 
     /// Every column's ratio in every resample. Columns that were measured on the same observations share a denominator.
@@ -258,7 +261,7 @@ impl Resampler {
         let weighted = self.draws.weighted(&Lanes::new(&lanes, self.clusters));
         let ratio =
             |(above, below): (usize, usize)| weighted.of(above).zip(weighted.of(below)).map(|(above, below)| above / below).collect();
-        below.into_iter().enumerate().map(ratio).collect()
+        below.into_par_iter().enumerate().map(ratio).collect()
     }
 
     /// Clusters in which something was measured.
@@ -289,22 +292,23 @@ fn draw(row: &mut [u8], seed: u64, number: u64) {
     }
 }
 
-/// The BCa interval of resampled statistics (sorted here), or the percentile one where its corrections are not finite: a jackknife without
-/// spread, or a point that no resample lies beyond.
+/// The BCa interval of resampled statistics (in any order, and left in another), or the percentile one where its corrections are not finite:
+/// a jackknife without spread, or a point that no resample lies beyond.
 pub fn interval(statistics: &mut [f64], point: f64, jackknife: &[f64], confidence: f64) -> ((f64, f64), IntervalMethod) {
-    statistics.sort_by(f64::total_cmp);
     let tail = (1.0 - confidence) / 2.0;
-    let at = |p| quantile(statistics, p).unwrap_or(point);
-    match levels(statistics, point, jackknife, tail) {
+    let levels = levels(statistics, point, jackknife, tail);
+    let mut at = |p| quantile_of(statistics, p).unwrap_or(point);
+    match levels {
         Some((low, high)) => ((at(low), at(high)), IntervalMethod::Bca),
         None => ((at(tail), at(1.0 - tail)), IntervalMethod::Percentile),
     }
 }
 
 /// Quantiles that BCa takes in place of `tail` and `1 - tail`. Ties with the point count by half, as in SciPy.
-fn levels(sorted: &[f64], point: f64, jackknife: &[f64], tail: f64) -> Option<(f64, f64)> {
-    let (below, up_to) = (sorted.partition_point(|value| *value < point), sorted.partition_point(|value| *value <= point));
-    let bias = normal_quantile((below + up_to) as f64 / (2 * sorted.len()) as f64);
+fn levels(statistics: &[f64], point: f64, jackknife: &[f64], tail: f64) -> Option<(f64, f64)> {
+    let below = statistics.iter().filter(|value| **value < point).count();
+    let up_to = statistics.iter().filter(|value| **value <= point).count();
+    let bias = normal_quantile((below + up_to) as f64 / (2 * statistics.len()) as f64);
     let centre = jackknife.iter().sum::<f64>() / jackknife.len() as f64;
     let moment = |power: i32| jackknife.iter().map(|value| (centre - value).powi(power)).sum::<f64>();
     let acceleration = moment(3) / (6.0 * moment(2).powf(1.5));

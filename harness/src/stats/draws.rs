@@ -5,12 +5,16 @@
 
 use rayon::prelude::*;
 
+use crate::kernel::simd::vectorized;
+
 /// Columns that are summed side by side.
 const WIDTH: usize = 8;
+/// Draws that are summed side by side: their sums and a row of columns fill the registers.
+const ROWS: usize = 4;
 /// Draws per task: they share a pass over the columns.
-const TASK: usize = 16;
+const TASK: usize = 4 * ROWS;
 /// Clusters per block: what is summed at a time stays in the nearest cache.
-const BLOCK: usize = 256;
+const BLOCK: usize = 128;
 /// Bytes of draws that are kept; more are made anew for every call, with the same result.
 const KEPT: usize = 16 << 20;
 
@@ -40,16 +44,20 @@ impl Draws {
 
     /// The weighted sums of every column under every draw.
     pub(super) fn weighted(&self, lanes: &Lanes) -> Weighted {
-        let width = lanes.groups.len() * WIDTH;
-        let mut sums = vec![0.0; self.count * width];
-        if width > 0 && self.clusters > 0 {
-            sums.par_chunks_mut(width * TASK).enumerate().for_each(|(task, sums)| self.task(task * TASK, lanes, width, sums));
+        let mut groups = vec![vec![[0.0; WIDTH]; self.count]; lanes.groups.len()];
+        let mut tasks: Vec<Vec<&mut [[f64; WIDTH]]>> = (0..self.count.div_ceil(TASK)).map(|_| Vec::new()).collect();
+        for group in &mut groups {
+            tasks.iter_mut().zip(group.chunks_mut(TASK)).for_each(|(task, sums)| task.push(sums));
         }
-        Weighted { sums, width }
+        if self.clusters > 0 && !lanes.groups.is_empty() {
+            tasks.into_par_iter().enumerate().for_each(|(task, mut sums)| self.task(task * TASK, lanes, &mut sums));
+        }
+        Weighted { groups }
     }
 
-    fn task(&self, first: usize, lanes: &Lanes, width: usize, sums: &mut [f64]) {
-        let rows = sums.len() / width;
+    /// Sums of the draws from `first` on, by group of columns.
+    fn task(&self, first: usize, lanes: &Lanes, sums: &mut [&mut [[f64; WIDTH]]]) {
+        let rows = sums[0].len();
         let mut anew = Vec::new();
         let weights = if self.kept.is_empty() {
             anew.resize(rows * self.clusters, 0);
@@ -58,13 +66,27 @@ impl Draws {
         } else {
             &self.kept[first * self.clusters..(first + rows) * self.clusters]
         };
+        let mut wide = [[[0.0; ROWS]; BLOCK]; TASK / ROWS];
         for start in (0..self.clusters).step_by(BLOCK) {
             let block = start..(start + BLOCK).min(self.clusters);
-            for (group, values) in lanes.groups.iter().enumerate() {
-                for (row, weights) in weights.chunks(self.clusters).enumerate() {
-                    let at = row * width + group * WIDTH;
-                    let sums: &mut [f64; WIDTH] = (&mut sums[at..at + WIDTH]).try_into().expect("a group is that wide");
-                    add(sums, &weights[block.clone()], &values[block.clone()]);
+            for (wide, rows) in wide.iter_mut().zip(weights.chunks(self.clusters * ROWS)) {
+                // Of fewer rows the last one stands in for those that are missing; their sums are dropped.
+                let row = |row: usize| &rows[row.min(rows.len() / self.clusters - 1) * self.clusters..][block.clone()];
+                let rows: [&[u8]; ROWS] = std::array::from_fn(row);
+                vectorized(
+                    #[inline(always)]
+                    || widen(wide, rows),
+                );
+            }
+            for (sums, values) in sums.iter_mut().zip(&lanes.groups) {
+                for (sums, wide) in sums.chunks_mut(ROWS).zip(&wide) {
+                    let mut held = [[0.0; WIDTH]; ROWS];
+                    held[..sums.len()].copy_from_slice(sums);
+                    vectorized(
+                        #[inline(always)]
+                        || add(&mut held, wide, &values[block.clone()]),
+                    );
+                    sums.copy_from_slice(&held[..sums.len()]);
                 }
             }
         }
@@ -88,12 +110,25 @@ impl Draws {
     }
 }
 
-fn add(sums: &mut [f64; WIDTH], weights: &[u8], values: &[[f64; WIDTH]]) {
+/// The weights of a few draws side by side.
+#[inline(always)]
+fn widen(wide: &mut [[f64; ROWS]; BLOCK], rows: [&[u8]; ROWS]) {
+    for (row, weights) in rows.into_iter().enumerate() {
+        for (wide, weight) in wide.iter_mut().zip(weights) {
+            wide[row] = f64::from(*weight);
+        }
+    }
+}
+
+/// Adds the clusters' values, weighted, to the sums of a few draws.
+#[inline(always)]
+fn add(sums: &mut [[f64; WIDTH]; ROWS], weights: &[[f64; ROWS]], values: &[[f64; WIDTH]]) {
     let mut held = *sums;
-    for (weight, values) in weights.iter().zip(values) {
-        let weight = f64::from(*weight);
-        for (sum, value) in held.iter_mut().zip(values) {
-            *sum += weight * value;
+    for (weights, values) in weights.iter().zip(values) {
+        for row in 0..ROWS {
+            for lane in 0..WIDTH {
+                held[row][lane] += weights[row] * values[lane];
+            }
         }
     }
     *sums = held;
@@ -117,15 +152,14 @@ impl Lanes {
     }
 }
 
-/// Weighted sums: a row per draw.
+/// Weighted sums: of each group of columns a row per draw.
 pub(super) struct Weighted {
-    sums: Vec<f64>,
-    width: usize,
+    groups: Vec<Vec<[f64; WIDTH]>>,
 }
 
 impl Weighted {
     /// One column's sums, by draw.
     pub(super) fn of(&self, column: usize) -> impl Iterator<Item = f64> + '_ {
-        self.sums.chunks(self.width.max(1)).map(move |row| row[column])
+        self.groups[column / WIDTH].iter().map(move |row| row[column % WIDTH])
     }
 }

@@ -35,7 +35,7 @@ pub use interaction::{Cells, smoothed};
 pub use mcnemar::{mcnemar_exact, mcnemar_mid};
 pub use permutation::{SignFlip, sign_flip, sign_flip_drawn, sign_flip_exact};
 pub use power::Assumptions;
-pub use quantile::{quantile, quantile_interval};
+pub use quantile::{quantile, quantile_interval, quantile_of};
 pub use robust::{ClusteredMean, design_effect};
 pub use wilson::wilson;
 

@@ -7,16 +7,29 @@ use super::Estimate;
 /// The `p`-quantile of sorted values by linear interpolation between order statistics (Hyndman and Fan's type 7, NumPy's default).
 /// Nothing if there are no values. `p` is in `[0, 1]`.
 pub fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
-    let last = sorted.len().checked_sub(1)?;
+    let (below, above, part) = place(sorted.len(), p)?;
+    Some(between(sorted[below], sorted[above], part))
+}
+
+/// The same of values in any order, which are left in another: they are parted, not sorted.
+pub fn quantile_of(values: &mut [f64], p: f64) -> Option<f64> {
+    let (below, above, part) = place(values.len(), p)?;
+    let (_, lower, rest) = values.select_nth_unstable_by(below, f64::total_cmp);
+    let upper = if above > below { rest.iter().copied().min_by(f64::total_cmp) } else { None };
+    Some(between(*lower, upper.unwrap_or(*lower), part))
+}
+
+/// The order statistics around a quantile, and how far it is from the lower one.
+fn place(count: usize, p: f64) -> Option<(usize, usize, f64)> {
+    let last = count.checked_sub(1)?;
     let at = p * last as f64;
     let below = (at.floor() as usize).min(last);
-    let above = (below + 1).min(last);
-    let part = at - below as f64;
+    Some((below, (below + 1).min(last), at - below as f64))
+}
+
+fn between(lower: f64, upper: f64, part: f64) -> f64 {
     // Infinite values stay what they are: between equals there is nothing to interpolate.
-    if part == 0.0 || sorted[below] == sorted[above] {
-        return Some(sorted[below]);
-    }
-    Some(sorted[below] + part * (sorted[above] - sorted[below]))
+    if part == 0.0 || lower == upper { lower } else { lower + part * (upper - lower) }
 }
 
 /// The `p`-quantile with a distribution-free interval of at least the level `confidence`.
@@ -39,6 +52,21 @@ pub fn quantile_interval(sorted: &[f64], p: f64, confidence: f64) -> Option<Esti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parted_values_have_the_quantiles_of_sorted_ones() {
+        let mut rng = crate::rng::Rng::new(3, "quantiles");
+        for count in [1, 2, 3, 10, 999] {
+            let mut values: Vec<f64> = (0..count).map(|_| (rng.uniform() * 40.0).floor() / 8.0 - 1.0).collect();
+            values[0] = f64::INFINITY;
+            let mut sorted = values.clone();
+            sorted.sort_by(f64::total_cmp);
+            for p in [0.0, 0.025, 0.3, 0.5, 0.975, 1.0] {
+                assert_eq!(quantile_of(&mut values, p), quantile(&sorted, p), "{count} values at {p}");
+            }
+        }
+        assert_eq!(quantile_of(&mut [], 0.5), None);
+    }
 
     #[test]
     fn quantiles_interpolate_as_numpy_does() {

@@ -56,8 +56,16 @@ fn it_leaves_every_file_and_every_row() {
     }
     assert!(rows.iter().all(|row| row.get("error").is_none()));
 
-    let shown = sandbox.run(0, &["show", "a", "--sample", rows[0]["sample_id"].as_str().unwrap(), "--prompts"]).out;
+    let id = rows[0]["sample_id"].as_str().unwrap();
+    let shown = sandbox.run(0, &["show", "a", "--sample", id, "--prompts"]).out;
     assert!(shown.contains("Question :") && shown.contains("hybrid (seed 1)"), "{shown}");
+    let told: Value = serde_json::from_str(&sandbox.run(0, &["show", "a", "--sample", id, "--prompts", "--json"]).out).unwrap();
+    for (row, prompt) in told["rows"].as_array().unwrap().iter().zip(told["prompts"].as_array().unwrap()) {
+        let first = prompt.as_str().unwrap().lines().next().unwrap();
+        assert!(shown.contains(&format!("| {first}")) && row["sample_id"] == id, "{told:#}");
+    }
+    let listed: Value = serde_json::from_str(&sandbox.run(0, &["show", "a", "--json"]).out).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 24);
     let again = sandbox.run(0, &["report", "a"]).out;
     assert!(again.contains("report.html"), "{again}");
 }

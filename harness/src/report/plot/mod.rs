@@ -11,11 +11,14 @@ mod pretraining;
 mod quality;
 pub mod render;
 pub mod scene;
+mod strata;
 pub mod style;
 mod training;
 pub mod trend;
 
 use std::path::Path;
+
+use rayon::prelude::*;
 
 use crate::cost::{Decision, Ledger};
 use crate::report::ReportError;
@@ -67,6 +70,7 @@ pub fn figures(tables: &Tables, ledger: &Ledger, decision: Option<&Decision>) ->
         contrast::forest(tables),
         interaction::square(tables),
         quality::slices(tables),
+        strata::strata(tables),
         quality::tradeoff(tables),
         ladder::causes(tables),
         latency::ecdf(tables),
@@ -80,7 +84,7 @@ pub fn figures(tables: &Tables, ledger: &Ledger, decision: Option<&Decision>) ->
 
 /// Writes the figures into `folder`.
 pub fn write(folder: &Path, figures: &[Figure]) -> Result<(), ReportError> {
-    figures.iter().try_for_each(|figure| write_as(&folder.join(figure.name), figure))
+    figures.par_iter().try_for_each(|figure| write_as(&folder.join(figure.name), figure))
 }
 
 /// Writes one figure; the endings are added to the path.

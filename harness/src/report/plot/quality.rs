@@ -119,9 +119,9 @@ pub(super) fn slices(tables: &Tables) -> Option<Figure> {
     Some(Figure { name: "slices", title, caption, scene, data: data(&rows) })
 }
 
-/// The slice names that a figure has no room for, in words.
+/// The slice names that neither this figure has room for nor the one of numbers draws, in words.
 fn left_out(tables: &Tables) -> String {
-    let shown = slice_names::shown(tables);
+    let shown = [slice_names::shown(tables), super::strata::drawn(tables)].concat();
     let others = slice_names::names(tables).into_iter().filter(|name| !shown.contains(name));
     let others: Vec<String> = others.map(|name| name.name).collect();
     if others.is_empty() { String::new() } else { format!(" Not shown: {}; they are in the tables.", others.join(", ")) }

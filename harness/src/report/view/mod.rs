@@ -12,6 +12,7 @@ mod search;
 mod sections;
 
 use serde::Serialize;
+use serde::ser::SerializeStruct;
 
 use super::format;
 use super::plot::Figure;
@@ -68,12 +69,59 @@ pub(super) struct FigureRef {
 }
 
 /// A table of texts; the first column names the row.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Grid {
     pub caption: String,
     pub header: Vec<String>,
     pub rows: Vec<Vec<Entry>>,
     pub place: Place,
+}
+
+/// What a column holds, and so how it is set: figures to the right, words to the left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Content {
+    Figures,
+    /// A word or a name in every row.
+    Words,
+    /// Longer texts, which need room and are broken into lines.
+    Sentences,
+}
+
+/// Letters of an entry beyond which its column holds [`Content::Sentences`].
+const LONG: usize = 24;
+
+impl Grid {
+    /// What the column at `index` holds.
+    pub(super) fn content(&self, index: usize) -> Content {
+        let texts = || self.rows.iter().filter_map(|row| row.get(index)).map(|entry| entry.text.as_str());
+        let is_figure = |text: &str| text.contains(|letter: char| letter.is_ascii_digit());
+        let mut said = texts().filter(|text| !text.is_empty() && *text != format::NOT_MEASURED).peekable();
+        match () {
+            () if texts().any(|text| text.chars().count() > LONG) => Content::Sentences,
+            () if index == 0 || (said.peek().is_some() && !said.any(is_figure)) => Content::Words,
+            () => Content::Figures,
+        }
+    }
+}
+
+/// With what each column holds beside its name.
+impl Serialize for Grid {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Column<'a> {
+            name: &'a str,
+            content: Content,
+        }
+        let columns: Vec<Column> =
+            self.header.iter().enumerate().map(|(index, name)| Column { name, content: self.content(index) }).collect();
+        let mut fields = serializer.serialize_struct("Grid", 4)?;
+        fields.serialize_field("caption", &self.caption)?;
+        fields.serialize_field("columns", &columns)?;
+        fields.serialize_field("rows", &self.rows)?;
+        fields.serialize_field("place", &self.place)?;
+        fields.end()
+    }
 }
 
 /// Where a table stands.

@@ -45,7 +45,7 @@ fn figure_names(section: &str) -> &'static [&'static str] {
     match section {
         "square" => &["interaction", "accuracy"],
         "effects" => &["contrasts"],
-        "quality" => &["slices"],
+        "quality" => &["slices", "strata"],
         "losses" => &["causes"],
         "tradeoff" => &["tradeoff"],
         "latency" => &["latency", "stages"],
