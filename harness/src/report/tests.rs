@@ -263,7 +263,8 @@ fn figures_stand_to_the_right_and_words_to_the_left() {
         header: ["variant", "score", "verdict", "why"].map(str::to_owned).to_vec(),
         rows: vec![
             entries(["rag", "not measured", "better", "because it reads the passage"]),
-            entries(["hybrid", "12.5", "not measured", ""]),
+            entries(["hybrid", "12.5", "not measured", "–"]),
+            entries(["oracle", "–", "–", ""]),
         ],
         place: view::Place::Both,
     };

@@ -247,21 +247,22 @@ impl Resampler {
         statistics
     }
 
-    /// Every column's ratio in every resample. Columns that were measured on the same observations share a denominator.
+    /// Every column's ratio in every resample. Equal sums go through the draws once: denominators of columns that were measured on the same
+    /// observations, and what a metric gives several variants alike, as rankings under one retriever.
     fn raw(&self, columns: &[&Sums]) -> Vec<Vec<f64>> {
-        let mut lanes: Vec<&[f64]> = columns.iter().map(|sums| sums.numerators.as_slice()).collect();
-        let mut below = Vec::with_capacity(columns.len());
+        let mut lanes: Vec<&[f64]> = Vec::new();
+        let mut places = Vec::with_capacity(columns.len());
         for sums in columns {
-            let known = lanes[columns.len()..].iter().position(|lane| *lane == sums.denominators.as_slice());
-            below.push(columns.len() + known.unwrap_or(lanes.len() - columns.len()));
-            if known.is_none() {
-                lanes.push(&sums.denominators);
-            }
+            places.push([&sums.numerators, &sums.denominators].map(|sums| {
+                lanes.iter().position(|lane| *lane == sums.as_slice()).unwrap_or_else(|| {
+                    lanes.push(sums);
+                    lanes.len() - 1
+                })
+            }));
         }
         let weighted = self.draws.weighted(&Lanes::new(&lanes, self.clusters));
-        let ratio =
-            |(above, below): (usize, usize)| weighted.of(above).zip(weighted.of(below)).map(|(above, below)| above / below).collect();
-        below.into_par_iter().enumerate().map(ratio).collect()
+        let ratio = |[above, below]: [usize; 2]| weighted.of(above).zip(weighted.of(below)).map(|(above, below)| above / below).collect();
+        places.into_par_iter().map(ratio).collect()
     }
 
     /// Clusters in which something was measured.

@@ -55,9 +55,10 @@ pub(super) fn section_of(tables: &Tables, decision: &Decision) -> Section {
         format!("{} months, {unit}", format::significant(spec.usage.months, 2)),
         String::new(),
     ];
+    let updates = if spec.usage.updates_per_month == 1.0 { "update" } else { "updates" };
     let grid = Grid {
         caption: format!(
-            "Against the best {}: within {margin} points or not; cost with {} queries and {} updates a month",
+            "Against the best {}: within {margin} points or not; cost with {} queries and {} {updates} a month",
             metric.label(),
             format::large(spec.usage.queries_per_month),
             format::quantity(spec.usage.updates_per_month)

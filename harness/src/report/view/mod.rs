@@ -96,10 +96,10 @@ impl Grid {
     pub(super) fn content(&self, index: usize) -> Content {
         let texts = || self.rows.iter().filter_map(|row| row.get(index)).map(|entry| entry.text.as_str());
         let is_figure = |text: &str| text.contains(|letter: char| letter.is_ascii_digit());
-        let mut said = texts().filter(|text| !text.is_empty() && *text != format::NOT_MEASURED).peekable();
+        let is_word = |text: &str| text != format::NOT_MEASURED && text.contains(char::is_alphabetic);
         match () {
             () if texts().any(|text| text.chars().count() > LONG) => Content::Sentences,
-            () if index == 0 || (said.peek().is_some() && !said.any(is_figure)) => Content::Words,
+            () if index == 0 || (texts().any(is_word) && !texts().any(is_figure)) => Content::Words,
             () => Content::Figures,
         }
     }
