@@ -7,7 +7,7 @@ use super::args::{DatasetArgs, DatasetSource, DatasetVerb, Global};
 use super::failure::Failure;
 use super::{print, spec};
 use crate::dataset::{self, CORRELATION, Dataset, EFFECT, Examination, Lengths, Reach, Split, SplitSummary};
-use crate::diagnostic::Blame;
+use crate::diagnostic::{Blame, plural};
 use crate::spec::DatasetSpec;
 
 /// Checks, converts or generates a dataset.
@@ -76,7 +76,7 @@ fn check(source: &DatasetSource, global: &Global) -> Result<(), Failure> {
 fn sound<'a>(source: &DatasetSource, examination: &'a Examination) -> Result<&'a Dataset, Failure> {
     examination.dataset.as_ref().ok_or_else(|| {
         let lines: String = examination.problems.iter().map(|problem| format!("\n  {problem}")).collect();
-        let message = format!("`{}` has {} problems{lines}", source.path.display(), examination.problems.len());
+        let message = format!("`{}` has {}{lines}", source.path.display(), plural(examination.problems.len(), "problem"));
         Failure::message(Blame::Request, &message, None)
     })
 }

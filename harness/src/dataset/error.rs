@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::overlap::Overlap;
-use crate::diagnostic::Hint;
+use crate::diagnostic::{Hint, plural};
 
 /// Problems printed in an error; the rest are counted.
 const PRINTED: usize = 20;
@@ -198,10 +198,6 @@ impl Hint for DatasetError {
             Self::Read { .. } | Self::WrongShape { .. } | Self::TestFraction { .. } | Self::Write { .. } => None,
         }
     }
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn listed(problems: &[Problem]) -> String {

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::{DEFAULT_SPEC, RunSpec};
-use crate::diagnostic::{Hint, nearest};
+use crate::diagnostic::{Hint, nearest, plural};
 
 /// One `--set key=value`.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,7 +71,7 @@ pub enum SpecError {
 
 fn list(problems: &[SpecProblem]) -> String {
     let lines: Vec<String> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
-    format!("the spec has {} problem{}{}", problems.len(), if problems.len() == 1 { "" } else { "s" }, lines.concat())
+    format!("the spec has {}{}", plural(problems.len(), "problem"), lines.concat())
 }
 
 impl Hint for SpecError {
