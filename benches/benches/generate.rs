@@ -27,7 +27,7 @@ fn longest(answers: &[Generation], of: impl Fn(&Generation) -> Duration) -> Dura
 
 /// One prompt to its first token.
 fn prefill(group: &mut BenchmarkGroup<WallTime>, model: &LocalModel, length: usize) {
-    let prompts = prompts(1, length, model.decoder.config.vocab_size);
+    let prompts = prompts(1, length, model.config.vocab_size);
     group.throughput(Throughput::Elements(length as u64));
     group.bench_function(BenchmarkId::new("prefill", length), |bencher| {
         bencher.iter(|| model.generate(&prompts, None, &forced(1)).expect("a model that answers"));
@@ -47,7 +47,7 @@ fn decode_with(
     batch: usize,
     steps: usize,
 ) {
-    let prompts = prompts(batch, SHORT, model.decoder.config.vocab_size);
+    let prompts = prompts(batch, SHORT, model.config.vocab_size);
     group.throughput(Throughput::Elements((batch * steps) as u64));
     group.bench_function(BenchmarkId::new(name, batch), |bencher| {
         bencher.iter_custom(|rounds| {
@@ -87,8 +87,9 @@ fn adapters(criterion: &mut Criterion) {
     let builtin = load_builtin(0, &ComputeDevice::cpu()).expect("the model that ships");
     let large = random_model(&shape_135m(), WeightForm::F32).expect("memory for 135M weights");
     for (name, model, steps) in [("builtin", builtin, 32), ("135m", large, 8)] {
-        let (lora, dora) = random_adapters(&model.decoder, 16).expect("tensors of the decoder's shapes");
-        let merged = model.with_decoder(merge(&model.decoder, &lora).expect("an adapter of the decoder's shapes"));
+        let (lora, dora) = random_adapters(&model.decoder().expect("weights in memory"), 16).expect("tensors of the decoder's shapes");
+        let merged =
+            model.with_decoder(merge(&model.decoder().expect("weights in memory"), &lora).expect("an adapter of the decoder's shapes"));
         for model in [&model, &merged] {
             model.engine().expect("memory for packed weights");
         }

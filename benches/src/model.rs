@@ -97,7 +97,7 @@ pub(crate) fn uniform(name: &str, count: usize, deviation: f64) -> Vec<f32> {
 /// A failed tensor operation.
 pub fn random_model(config: &DecoderConfig, form: WeightForm) -> Result<LocalModel, ModelError> {
     let tokenizer = load_builtin(0, &ComputeDevice::cpu())?.tokenizer;
-    Ok(LocalModel::new(random_decoder(config)?, tokenizer, String::new()).with_form(form))
+    Ok(LocalModel::new(random_decoder(config)?, tokenizer).with_form(form))
 }
 
 /// A LoRA adapter with random weights on all seven projections of a decoder, and the same with DoRA's magnitudes.
@@ -163,12 +163,12 @@ mod tests {
     #[test]
     fn a_random_adapter_beside_the_weights_answers_as_merged_into_them() {
         let model = random_model(&DecoderConfig { num_hidden_layers: 2, ..shape_tiny() }, WeightForm::F32).unwrap();
-        let (lora, dora) = random_adapters(&model.decoder, 4).unwrap();
+        let (lora, dora) = random_adapters(&model.decoder().unwrap(), 4).unwrap();
         let answer = |model: &LocalModel, adapter: Option<&LoraWeights>| {
             model.generate(&prompts(1, 8, 1024), adapter, &forced(6)).unwrap().remove(0).text
         };
         for adapter in [&lora, &dora] {
-            let merged = model.with_decoder(ragft::finetune::lora::merge(&model.decoder, adapter).unwrap());
+            let merged = model.with_decoder(ragft::finetune::lora::merge(&model.decoder().unwrap(), adapter).unwrap());
             assert_eq!(answer(&model, Some(adapter)), answer(&merged, None));
         }
     }

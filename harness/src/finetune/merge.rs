@@ -36,13 +36,13 @@ pub fn merge_folder(model: &LocalModel, folder: &Path, output: &Path, dtype: &st
         other => return Err(TrainingError::Setting { key: "dtype", value: other.to_owned(), expected: "f32, f16 or bf16" }),
     };
     let wrong = |error: crate::lm::ModelError| TrainingError::Adapter { path: output.display().to_string(), problem: error.to_string() };
-    let device = model.decoder.embedding.device();
-    let adapter = load_given(folder, &model.decoder.config, &model.tokenizer, device)?.weights;
+    let adapter = load_given(folder, &model.config, &model.tokenizer, model.device())?.weights;
+    let base = model.decoder().map_err(wrong)?;
     let tokens = model.tokenizer.encode_prompt(PROBE).map_err(wrong)?;
-    let probe_tokens = tokens.len().min(model.decoder.config.max_position_embeddings);
-    let probe = Tensor::new(&tokens[..probe_tokens], device)?.unsqueeze(0)?;
-    let largest_difference = lora::merge_difference(&model.decoder, &adapter, &probe)?;
-    let merged = lora::merge(&model.decoder, &adapter)?;
+    let probe_tokens = tokens.len().min(model.config.max_position_embeddings);
+    let probe = Tensor::new(&tokens[..probe_tokens], model.device())?.unsqueeze(0)?;
+    let largest_difference = lora::merge_difference(&base, &adapter, &probe)?;
+    let merged = lora::merge(&base, &adapter)?;
     save_folder(output, &merged, &model.tokenizer, dtype).map_err(wrong)?;
     Ok(Merged { layers: adapter.pairs.len(), largest_difference, probe_tokens })
 }
@@ -63,12 +63,12 @@ mod tests {
         let output = tempfile::tempdir().unwrap();
         let merged = merge_folder(&model, &folder, output.path(), "f32").unwrap();
         assert!(merged.layers > 0 && merged.largest_difference < 1e-4, "{merged:?}");
-        let (adapter, _) = peft::read(&folder, &model.decoder.config, model.decoder.embedding.device()).unwrap();
+        let (adapter, _) = peft::read(&folder, &model.config, model.device()).unwrap();
         let again = LocalModel::load_folder(output.path(), 0).unwrap();
         let tokens = [vec![5, 9, 80, 3]];
-        let beside = testing::logits(&model.decoder, Some(&adapter), &tokens);
-        let plain = testing::logits(&model.decoder, None, &tokens);
-        assert!(testing::distance(&testing::logits(&again.decoder, None, &tokens), &beside) < 1e-4);
+        let beside = testing::logits(&model.decoder().unwrap(), Some(&adapter), &tokens);
+        let plain = testing::logits(&model.decoder().unwrap(), None, &tokens);
+        assert!(testing::distance(&testing::logits(&again.decoder().unwrap(), None, &tokens), &beside) < 1e-4);
         assert!(testing::distance(&plain, &beside) > 0.1);
         assert!(merge_folder(&model, &folder, output.path(), "q4").unwrap_err().to_string().contains("f32, f16 or bf16"));
     }

@@ -156,17 +156,17 @@ fn adapters_of_every_supported_kind_give_the_logits_of_peft() {
     for (name, kind) in &kinds {
         let model = crate::lm::LocalModel::load_folder(&fixtures().join("lm").join(&kind.base), 0).unwrap();
         let folder = fixtures().join("adapters").join(name);
-        let given = super::load_given(&folder, &model.decoder.config, &model.tokenizer, &Device::Cpu).unwrap();
+        let given = super::load_given(&folder, &model.config, &model.tokenizer, &Device::Cpu).unwrap();
         let last = |adapter| -> Vec<f32> {
-            let all = testing::logits(&model.decoder, adapter, &kind.tokens);
+            let all = testing::logits(&model.decoder().unwrap(), adapter, &kind.tokens);
             let row = all.len() / kind.tokens.len();
-            all.chunks_exact(row).flat_map(|row| row[row.len() - model.decoder.config.vocab_size..].to_vec()).collect()
+            all.chunks_exact(row).flat_map(|row| row[row.len() - model.config.vocab_size..].to_vec()).collect()
         };
         let tuned = testing::distance(&last(Some(&given.weights)), &kind.tuned);
         let moved = testing::distance(&last(None), &kind.tuned);
-        let merged = model.with_decoder(lora::merge(&model.decoder, &given.weights).unwrap());
-        let beside = testing::logits(&model.decoder, Some(&given.weights), &kind.tokens);
-        assert!(testing::distance(&testing::logits(&merged.decoder, None, &kind.tokens), &beside) < 1e-4, "{name}: merged");
+        let merged = model.with_decoder(lora::merge(&model.decoder().unwrap(), &given.weights).unwrap());
+        let beside = testing::logits(&model.decoder().unwrap(), Some(&given.weights), &kind.tokens);
+        assert!(testing::distance(&testing::logits(&merged.decoder().unwrap(), None, &kind.tokens), &beside) < 1e-4, "{name}: merged");
         let prompts = kind.tokens.iter().map(|tokens| Prompt { tokens: tokens.clone(), stream: String::new() }).collect::<Vec<_>>();
         let greedy = GenerationConfig {
             max_new_tokens: 6,
@@ -241,7 +241,7 @@ fn adapters_written_for_each_form_of_a_base_load_in_peft() {
     };
     for (base, rank_stabilised) in [("llama-gqa-tied", true), ("phi3", false), ("phi3", true), ("smollm3", false)] {
         let base_folder = fixtures().join("lm").join(base);
-        let decoder = crate::lm::LocalModel::load_folder(&base_folder, 0).unwrap().decoder;
+        let decoder = crate::lm::LocalModel::load_folder(&base_folder, 0).unwrap().decoder().unwrap();
         let config = LoraConfig { rank: 4, alpha: 6.0, dropout: 0.0, rank_stabilised, target_modules: Module::ALL.to_vec() };
         let (adapter, parameters) = lora::fresh(&decoder.config, &config, 1, &Device::Cpu).unwrap();
         for (name, var) in parameters.iter().filter(|(name, _)| name.contains("lora_B")) {

@@ -44,6 +44,26 @@ impl WeightForm {
         }
     }
 
+    /// Bytes of so many weights, about: panels may end in filler.
+    pub fn bytes(self, weights: usize) -> u64 {
+        match self {
+            Self::F32 => 4 * weights as u64,
+            Self::Bf16 => 2 * weights as u64,
+            Self::Q8 => (weights.div_ceil(BLOCK) * (BLOCK + 2)) as u64,
+        }
+    }
+
+    /// The smallest form that holds weights, rows of `inputs` each, without another loss than this form's: files of bfloat16 and of `q8_0` lose
+    /// nothing in their own form, and give the same bits as in f32.
+    pub fn smallest(self, parts: &[&[f32]], inputs: usize) -> Self {
+        let all = |exact: fn(&[f32]) -> bool| parts.par_iter().all(|part| part.par_chunks_exact(inputs).all(exact));
+        match self {
+            Self::F32 if all(is_q8) => Self::Q8,
+            Self::F32 if all(is_bf16) => Self::Bf16,
+            own => own,
+        }
+    }
+
     /// Bytes of a panel of `inputs` inputs.
     fn panel_bytes(self, inputs: usize) -> usize {
         match self {
@@ -221,18 +241,37 @@ fn pack<const N: usize>(panel: &mut [u8], rows: &[&[f32]], put: impl Fn(&mut [u8
     }
 }
 
-/// Blocks of 32 scales and 32 rows of bytes. As GGUF's `q8_0`: scale `max |w| / 127`, bytes rounded half away from zero.
+/// Blocks of 32 scales and 32 rows of bytes.
 fn pack_q8(panel: &mut [u8], rows: &[&[f32]]) {
     for (column, row) in rows.iter().enumerate() {
         for (weights, block) in row.chunks(BLOCK).zip(panel.chunks_exact_mut(BLOCK_BYTES)) {
-            let scale = weights.iter().fold(0f32, |top, w| top.max(w.abs())) / 127.0;
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            block[2 * column..][..2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
-            for (k, weight) in weights.iter().enumerate() {
-                block[2 * PANEL + k * PANEL + column] = (weight * inverse).round() as i8 as u8;
+            let (scale, bytes) = quantized(weights);
+            block[2 * column..][..2].copy_from_slice(&scale.to_le_bytes());
+            for (k, byte) in bytes.enumerate() {
+                block[2 * PANEL + k * PANEL + column] = byte as u8;
             }
         }
     }
+}
+
+/// Scale and bytes of a block, as GGUF's `q8_0`: scale `max |w| / 127`, bytes rounded half away from zero.
+fn quantized(weights: &[f32]) -> (f16, impl Iterator<Item = i8>) {
+    let scale = weights.iter().fold(0f32, |top, w| top.max(w.abs())) / 127.0;
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    (f16::from_f32(scale), weights.iter().map(move |weight| (weight * inverse).round() as i8))
+}
+
+/// Whether a row is that of its own bytes and scales, to the bit.
+fn is_q8(row: &[f32]) -> bool {
+    row.chunks(BLOCK).all(|weights| {
+        let (scale, bytes) = quantized(weights);
+        let scale = scale.to_f32();
+        bytes.zip(weights).all(|(byte, weight)| (f32::from(byte) * scale).to_bits() == weight.to_bits())
+    })
+}
+
+fn is_bf16(row: &[f32]) -> bool {
+    row.iter().all(|weight| weight.to_bits().trailing_zeros() >= 16)
 }
 
 #[cfg(test)]
@@ -323,6 +362,34 @@ mod tests {
         let largest = weight[64..96].iter().fold(0f32, |top, w| top.max(w.abs()));
         let worst = row(WeightForm::Q8)[..32].iter().zip(&weight[64..96]).map(|(q, w)| (q - w).abs()).fold(0.0, f32::max);
         assert!(worst > 0.0 && worst <= 0.51 * largest / 127.0, "{worst} of {largest}");
+    }
+
+    #[test]
+    fn weights_that_lose_nothing_in_a_smaller_form_are_held_in_it_with_the_same_products() {
+        let (inputs, outputs) = (70, 45);
+        let weight = values(inputs * outputs, 1);
+        let rounded = |form| {
+            let packed = Packed::new(&[&weight], inputs, form).unwrap();
+            let mut rows = vec![0.0; inputs * outputs];
+            rows.chunks_exact_mut(inputs).enumerate().for_each(|(row, to)| packed.row(row, to));
+            rows
+        };
+        let x = values(3 * inputs, 2);
+        for form in FORMS {
+            let weight = rounded(form);
+            assert_eq!(WeightForm::F32.smallest(&[&weight[..inputs * 32], &weight[inputs * 32..]], inputs), form);
+            let product = |form| {
+                let (packed, mut y) = (Packed::new(&[&weight], inputs, form).unwrap(), vec![0.0; 3 * outputs]);
+                packed.multiply(&x, &mut y, false, &Team::solo(), 0);
+                y.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            assert_eq!(product(form), product(WeightForm::F32), "{form:?}");
+            // A form that was asked for is what others measure the loss of.
+            assert_eq!(WeightForm::Bf16.smallest(&[&weight], inputs), WeightForm::Bf16);
+        }
+        let mut negative_zero = rounded(WeightForm::Q8);
+        negative_zero[3] = -0.0;
+        assert_eq!(WeightForm::F32.smallest(&[&negative_zero], inputs), WeightForm::F32);
     }
 
     #[test]

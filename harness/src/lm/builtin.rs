@@ -13,6 +13,12 @@ pub fn builtin_model() -> (&'static [u8], &'static [u8], &'static [u8]) {
     )
 }
 
+/// BLAKE3 of the built-in model's weights.
+pub fn weights_hash() -> String {
+    let (_, _, weights) = builtin_model();
+    blake3::hash(weights).to_hex().to_string()
+}
+
 /// Writes the built-in model as a Hugging Face folder.
 ///
 /// # Errors

@@ -48,7 +48,7 @@ pub struct Decoder {
     cos: Tensor,
     sin: Tensor,
     /// The same for blocks that turn by frequencies of their own.
-    local: Option<(Tensor, Tensor)>,
+    local: Option<RotaryTensors>,
 }
 
 /// Where the rows of a batch stand.
@@ -101,9 +101,7 @@ impl Decoder {
         }
         let final_norm = weight("model.norm.weight", &[hidden])?;
         let head = if config.tie_word_embeddings { embedding.clone() } else { weight("lm_head.weight", &[config.vocab_size, hidden])? };
-        let (cos, sin) = rope_tables(&config.rope_frequencies(), config.rope_amplitude(), config.max_position_embeddings, device)?;
-        let local = config.local_rope_frequencies();
-        let local = local.map(|frequencies| rope_tables(&frequencies, 1.0, config.max_position_embeddings, device)).transpose()?;
+        let ((cos, sin), local) = rotary_tables(config, device)?;
         Ok(Self { config: config.clone(), embedding, layers, final_norm, head, cos, sin, local })
     }
 
@@ -175,11 +173,6 @@ impl Decoder {
         (&self.cos, &self.sin)
     }
 
-    /// The same for the blocks that turn by frequencies of their own, if any do.
-    pub fn local_rope_tables(&self) -> Option<(&Tensor, &Tensor)> {
-        self.local.as_ref().map(|(cos, sin)| (cos, sin))
-    }
-
     /// Logits `[.., V]` of hidden states `[.., C]`.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         let logits = ops::linear(hidden, &self.head, None)?;
@@ -233,8 +226,22 @@ impl Layer {
     }
 }
 
+/// Cosines and sines, each `[max_position_embeddings, R/2]`.
+pub type RotaryTensors = (Tensor, Tensor);
+
+/// The cosines and sines of a decoder's rotary embedding, amplitude included, and those of the blocks that turn by frequencies of their own.
+///
+/// # Errors
+/// A failed tensor operation.
+pub fn rotary_tables(config: &DecoderConfig, device: &Device) -> Result<(RotaryTensors, Option<RotaryTensors>)> {
+    let positions = config.max_position_embeddings;
+    let local = config.local_rope_frequencies();
+    let local = local.map(|frequencies| rope_tables(&frequencies, 1.0, positions, device)).transpose()?;
+    Ok((rope_tables(&config.rope_frequencies(), config.rope_amplitude(), positions, device)?, local))
+}
+
 /// Cosines and sines `[positions, R/2]`, times the amplitude that some scalings ask for.
-fn rope_tables(frequencies: &[f32], amplitude: f64, positions: usize, device: &Device) -> Result<(Tensor, Tensor)> {
+fn rope_tables(frequencies: &[f32], amplitude: f64, positions: usize, device: &Device) -> Result<RotaryTensors> {
     let angles: Vec<f32> = (0..positions).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f)).collect();
     let angles = Tensor::from_vec(angles, (positions, frequencies.len()), device)?;
     let scaled = |table: Tensor| if amplitude == 1.0 { Ok(table) } else { table * amplitude };

@@ -114,7 +114,7 @@ fn assert_close(found: &BTreeMap<String, Vec<f64>>, expected: &BTreeMap<String, 
 
 fn check_gradients(place: &Place) {
     for name in NAMES {
-        let model = load(name).decoder;
+        let model = load(name).decoder().unwrap();
         for adapter in [None, Some(0.0), Some(0.3)] {
             let expected = gradients(&model, &Place::KERNELS, adapter);
             assert!(expected["loss"][0] > 1.0 && expected.len() > 10);
@@ -140,7 +140,7 @@ fn models_with_prompts() -> Vec<(String, LocalModel, Vec<Prompt>)> {
 
 fn check_answers(place: &Place) {
     for (name, model, rows) in models_with_prompts() {
-        let moved = place.decoder(&model.decoder, |_, tensor| tensor);
+        let moved = place.decoder(&model.decoder().unwrap(), |_, tensor| tensor);
         let config = GenerationConfig {
             max_new_tokens: 12,
             temperature: 0.0,
@@ -151,8 +151,8 @@ fn check_answers(place: &Place) {
             forced_tokens: None,
         };
         let check = |on_kernels: Option<&LoraWeights>, on_place: Option<&LoraWeights>| {
-            let backend = Backend::Candle(on_place);
-            let found = Generator { decoder: &moved, tokenizer: &model.tokenizer, backend, config: &config }.generate(&rows).unwrap();
+            let backend = Backend::Candle(&moved, on_place);
+            let found = Generator { shape: &model.config, tokenizer: &model.tokenizer, backend, config: &config }.generate(&rows).unwrap();
             let expected = model.generate(&rows, on_kernels, &config).unwrap();
             for (found, expected) in found.iter().zip(&expected) {
                 assert_eq!((&found.text, found.output_tokens), (&expected.text, expected.output_tokens), "{name}");
@@ -160,7 +160,7 @@ fn check_answers(place: &Place) {
         };
         check(None, None);
         let adapter = |place: &Place| {
-            let mut adapter = place.adapter(&model.decoder, |_, tensor| tensor);
+            let mut adapter = place.adapter(&model.decoder().unwrap(), |_, tensor| tensor);
             adapter.pairs.retain(|(_, module), _| matches!(module, Module::Q | Module::Down));
             adapter
         };

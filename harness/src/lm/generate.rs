@@ -11,6 +11,7 @@ use std::time::Duration;
 use candle_core::{Device, Tensor};
 
 use super::cache::KvCache;
+use super::config::DecoderConfig;
 use super::decoder::{Decoder, Positions};
 use super::engine::{Answered, Engine, Next, PackedAdapter, Request, Schedule};
 use super::lora::LoraWeights;
@@ -22,8 +23,8 @@ use crate::clock::Stopwatch;
 /// What generation needs of a model.
 #[derive(Debug, Clone, Copy)]
 pub struct Generator<'a> {
-    /// Weights.
-    pub decoder: &'a Decoder,
+    /// Shape of the decoder.
+    pub shape: &'a DecoderConfig,
     /// Decodes answers and knows what ends them.
     pub tokenizer: &'a Tokenizer,
     /// What computes the logits, and the tuned weights, if any.
@@ -38,7 +39,7 @@ pub enum Backend<'a> {
     /// The engine for this machine's processor, with the adapter packed for it.
     Engine(&'a Engine, Option<&'a PackedAdapter>),
     /// candle, on the decoder's device.
-    Candle(Option<&'a LoraWeights>),
+    Candle(&'a Decoder, Option<&'a LoraWeights>),
 }
 
 /// One prompt on its way.
@@ -63,8 +64,9 @@ impl Generator<'_> {
         }
         match self.backend {
             Backend::Engine(engine, adapter) => self.on_engine(engine, adapter, prompts, limit),
-            Backend::Candle(adapter) => {
-                let batches = prompts.chunks(self.config.batch_size.max(1)).map(|batch| self.on_candle(adapter, batch, limit));
+            Backend::Candle(decoder, adapter) => {
+                let tuned = Tuned { decoder, adapter };
+                let batches = prompts.chunks(self.config.batch_size.max(1)).map(|batch| self.on_candle(tuned, batch, limit));
                 Ok(batches.collect::<Result<Vec<_>, _>>()?.concat())
             }
         }
@@ -88,26 +90,26 @@ impl Generator<'_> {
         prompts.iter().zip(answered).map(finish).collect()
     }
 
-    fn on_candle(&self, adapter: Option<&LoraWeights>, prompts: &[Prompt], limit: usize) -> Result<Vec<Generation>, ModelError> {
+    fn on_candle(&self, tuned: Tuned, prompts: &[Prompt], limit: usize) -> Result<Vec<Generation>, ModelError> {
         let width = prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0);
         let row = |prompt| Row::new(prompt, width, limit);
         let mut rows: Vec<Row> = prompts.iter().map(row).collect();
         let mut cache = KvCache::with_capacity(width + limit - 1);
         let mut watch = Stopwatch::start();
-        let logits = self.prefill(adapter, &rows, width, &mut cache)?;
+        let logits = self.prefill(tuned, &rows, width, &mut cache)?;
         self.advance(rows.iter_mut(), &logits)?;
         let prefill = watch.lap();
-        self.decode(adapter, &mut rows, &mut cache, limit)?;
+        self.decode(tuned, &mut rows, &mut cache, limit)?;
         let decode = watch.elapsed();
         rows.iter().map(|row| self.finish(row.prompt, &row.tokens, prefill, decode)).collect()
     }
 
     fn check(&self, prompts: &[Prompt], limit: usize) -> Result<(), ModelError> {
-        let context_length = self.decoder.config.max_position_embeddings;
+        let context_length = self.shape.max_position_embeddings;
         if prompts.iter().any(|prompt| prompt.tokens.is_empty()) {
             return Err(ModelError::EmptyPrompt);
         }
-        let vocabulary = self.decoder.config.vocab_size;
+        let vocabulary = self.shape.vocab_size;
         if let Some(&id) = prompts.iter().flat_map(|prompt| &prompt.tokens).find(|&&id| id as usize >= vocabulary) {
             return Err(ModelError::Tokenizer(format!("token {id} of a prompt is outside the vocabulary of {vocabulary}")));
         }
@@ -118,17 +120,17 @@ impl Generator<'_> {
     }
 
     /// Logits `[B, V]` of the last position of every prompt.
-    fn prefill(&self, adapter: Option<&LoraWeights>, rows: &[Row], width: usize, cache: &mut KvCache) -> Result<Tensor, ModelError> {
-        let device = self.device();
+    fn prefill(&self, tuned: Tuned, rows: &[Row], width: usize, cache: &mut KvCache) -> Result<Tensor, ModelError> {
+        let device = tuned.device();
         let padded = |row: &Row| [vec![0; row.padding], row.prompt.tokens.clone()].concat();
         let tokens = Tensor::from_vec(rows.iter().flat_map(padded).collect::<Vec<u32>>(), (rows.len(), width), device)?;
         let position = |row: &Row, column: usize| column.saturating_sub(row.padding) as u32;
         let positions: Vec<u32> = rows.iter().flat_map(|row| (0..width).map(move |column| position(row, column))).collect();
         let positions = Tensor::from_vec(positions, (rows.len(), width), device)?;
-        self.step(adapter, &tokens, &positions, &prefill_mask(rows, width, device)?, cache)
+        tuned.step(&tokens, &positions, &prefill_mask(rows, width, device)?, cache)
     }
 
-    fn decode(&self, adapter: Option<&LoraWeights>, rows: &mut [Row], cache: &mut KvCache, limit: usize) -> Result<(), ModelError> {
+    fn decode(&self, tuned: Tuned, rows: &mut [Row], cache: &mut KvCache, limit: usize) -> Result<(), ModelError> {
         // Indices of the rows that the cache holds.
         let mut held: Vec<usize> = (0..rows.len()).collect();
         for _ in 1..limit {
@@ -139,9 +141,9 @@ impl Generator<'_> {
             if live * 2 <= held.len() {
                 let kept: Vec<u32> = (0..held.len()).filter(|&slot| !rows[held[slot]].done).map(|slot| slot as u32).collect();
                 held = kept.iter().map(|&slot| held[slot as usize]).collect();
-                cache.keep_rows(&Tensor::from_vec(kept, live, self.device())?)?;
+                cache.keep_rows(&Tensor::from_vec(kept, live, tuned.device())?)?;
             }
-            let logits = self.next(adapter, rows, &held, cache)?;
+            let logits = self.next(tuned, rows, &held, cache)?;
             let mut held_rows: Vec<Option<&mut Row>> = rows.iter_mut().map(Some).collect();
             self.advance(held.iter().map(|&row| held_rows[row].take().expect("every row is held once")), &logits)?;
         }
@@ -149,8 +151,8 @@ impl Generator<'_> {
     }
 
     /// Logits `[B, V]` after the last token of every held row. A row that has ended repeats its last token; nobody reads the result.
-    fn next(&self, adapter: Option<&LoraWeights>, rows: &[Row], held: &[usize], cache: &mut KvCache) -> Result<Tensor, ModelError> {
-        let device = self.device();
+    fn next(&self, tuned: Tuned, rows: &[Row], held: &[usize], cache: &mut KvCache) -> Result<Tensor, ModelError> {
+        let device = tuned.device();
         let (b, s) = (held.len(), cache.len() + 1);
         let last = |&row: &usize| *rows[row].tokens.last().expect("the prefill gave a token");
         let tokens = Tensor::from_vec(held.iter().map(last).collect::<Vec<u32>>(), (b, 1), device)?;
@@ -158,21 +160,7 @@ impl Generator<'_> {
         let positions = Tensor::from_vec(held.iter().map(position).collect::<Vec<u32>>(), (b, 1), device)?;
         let seen = |&row: &usize| (0..s).map(move |column| if column < rows[row].padding { f32::NEG_INFINITY } else { 0.0 });
         let mask = Tensor::from_vec(held.iter().flat_map(seen).collect::<Vec<f32>>(), (b, 1, 1, s), device)?;
-        self.step(adapter, &tokens, &positions, &mask, cache)
-    }
-
-    fn step(
-        &self,
-        adapter: Option<&LoraWeights>,
-        tokens: &Tensor,
-        positions: &Tensor,
-        mask: &Tensor,
-        cache: &mut KvCache,
-    ) -> Result<Tensor, ModelError> {
-        let hidden = self.decoder.forward(tokens, Positions::Explicit { positions, mask }, adapter, Some(cache))?;
-        let (_, t, _) = hidden.dims3()?;
-        let last = hidden.narrow(1, t - 1, 1)?.squeeze(1)?.contiguous()?;
-        Ok(self.decoder.logits(&last)?)
+        tuned.step(&tokens, &positions, &mask, cache)
     }
 
     /// Gives every row that has not ended its next token; `logits` is `[B, V]`, a line per row.
@@ -207,9 +195,26 @@ impl Generator<'_> {
         let (prompt_tokens, output_tokens) = (prompt.tokens.len(), tokens.len());
         Ok(Generation { text, prompt_tokens, output_tokens, finish_reason, prefill, decode })
     }
+}
 
-    fn device(&self) -> &Device {
+/// Weights, and the adapter beside them.
+#[derive(Clone, Copy)]
+struct Tuned<'a> {
+    decoder: &'a Decoder,
+    adapter: Option<&'a LoraWeights>,
+}
+
+impl<'a> Tuned<'a> {
+    fn device(self) -> &'a Device {
         self.decoder.embedding.device()
+    }
+
+    /// Logits `[B, V]` after the last column of `tokens` `[B, T]`.
+    fn step(self, tokens: &Tensor, positions: &Tensor, mask: &Tensor, cache: &mut KvCache) -> Result<Tensor, ModelError> {
+        let hidden = self.decoder.forward(tokens, Positions::Explicit { positions, mask }, self.adapter, Some(cache))?;
+        let (_, t, _) = hidden.dims3()?;
+        let last = hidden.narrow(1, t - 1, 1)?.squeeze(1)?.contiguous()?;
+        Ok(self.decoder.logits(&last)?)
     }
 }
 

@@ -46,7 +46,7 @@ pub struct ModelSummary {
     pub dtype_on_disk: &'static str,
     /// Bytes of the weight files.
     pub bytes_on_disk: u64,
-    /// Bytes of the weights in memory.
+    /// Bytes of the weights in memory as f32, which training takes; answers take less where the file's type allows it.
     pub bytes_in_memory: u64,
     /// The token that begins a prompt, if the tokenizer adds one.
     pub begins_with: Option<String>,

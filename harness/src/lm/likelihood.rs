@@ -41,7 +41,7 @@ impl LocalModel {
 
     fn through_engine(&self, prompt: &[u32], continuations: &[Vec<u32>], adapter: Option<&LoraWeights>) -> Result<Vec<f64>, ModelError> {
         let engine = self.engine()?;
-        let packed = adapter.map(|adapter| adapter.packed(&self.decoder)).transpose()?;
+        let packed = adapter.map(|adapter| self.pack_adapter(adapter)).transpose()?;
         let requests: Vec<Request> = continuations.iter().map(|tokens| Request { tokens: prompt, limit: tokens.len() }).collect();
         let sums: Vec<Mutex<f64>> = continuations.iter().map(|_| Mutex::new(0.0)).collect();
         let choose = |index: usize, so_far: &[u32], logits: &[f32]| -> Result<Next, ModelError> {
@@ -56,10 +56,11 @@ impl LocalModel {
     fn through_candle(&self, prompt: &[u32], continuation: &[u32], adapter: Option<&LoraWeights>) -> Result<f64, ModelError> {
         // The last token is predicted and never read.
         let read = [prompt, &continuation[..continuation.len() - 1]].concat();
-        let tokens = Tensor::new(read.as_slice(), self.decoder.embedding.device())?.unsqueeze(0)?;
-        let hidden = self.decoder.forward(&tokens, Positions::FromZero, adapter, None)?;
+        let decoder = self.decoder()?;
+        let tokens = Tensor::new(read.as_slice(), self.device())?.unsqueeze(0)?;
+        let hidden = decoder.forward(&tokens, Positions::FromZero, adapter, None)?;
         let hidden = hidden.narrow(1, prompt.len() - 1, continuation.len())?.contiguous()?;
-        let logits = self.decoder.logits(&hidden)?.squeeze(0)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let logits = decoder.logits(&hidden)?.squeeze(0)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         logits.iter().zip(continuation).map(|(logits, &token)| log_probability(logits, token)).sum()
     }
 }
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn all_first_tokens_together_are_certain() {
         let model = model();
-        let vocabulary = model.decoder.config.vocab_size as u32;
+        let vocabulary = model.config.vocab_size as u32;
         let each: Vec<Vec<u32>> = (0..vocabulary).map(|token| vec![token]).collect();
         let sum: f64 = model.log_likelihoods(&[4, 7, 2], &each, None).unwrap().iter().map(|found| found.exp()).sum();
         assert!((sum - 1.0).abs() < 1e-9, "{sum}");

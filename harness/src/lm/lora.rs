@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{Result, Tensor};
 
 use super::ModelError;
-use super::config::Module;
+use super::config::{DecoderConfig, Module};
 use super::decoder::Decoder;
 use super::engine::{DensePair, PackedAdapter};
 
@@ -77,21 +77,28 @@ impl LoraWeights {
         Ok(self.gains.get_or_init(|| gains))
     }
 
-    /// The adapter packed for the engine of `base`: kept, unless it is still being trained.
+    /// The adapter packed for the engine of a base of this shape: kept, unless it is still being trained. The base itself is asked for by
+    /// magnitudes only.
     ///
     /// # Errors
-    /// [`ModelError::Memory`], or a failed conversion.
-    pub fn packed(&self, base: &Decoder) -> std::result::Result<Arc<PackedAdapter>, ModelError> {
+    /// [`ModelError::Memory`], a failed conversion, or what `base` fails with.
+    pub fn packed(
+        &self,
+        shape: &DecoderConfig,
+        base: impl FnOnce() -> std::result::Result<Arc<Decoder>, ModelError>,
+    ) -> std::result::Result<Arc<PackedAdapter>, ModelError> {
         if let Some(packed) = self.packed.get() {
             return Ok(packed.clone());
         }
         let flat = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1::<f32>();
+        let none = BTreeMap::new();
+        let gains = if self.magnitudes.is_empty() { &none } else { self.gains(&*base()?)? };
         let mut pairs = BTreeMap::new();
         for (key, pair) in &self.pairs {
-            let gain = self.gains(base)?.get(key).map(flat).transpose()?;
+            let gain = gains.get(key).map(flat).transpose()?;
             pairs.insert(*key, DensePair { a: flat(&pair.a)?, b: flat(&pair.b)?, gain });
         }
-        let pack = PackedAdapter::pack(&base.config, self.scale as f32, |layer, module| pairs.get(&(layer, module)).cloned());
+        let pack = PackedAdapter::pack(shape, self.scale as f32, |layer, module| pairs.get(&(layer, module)).cloned());
         let packed = Arc::new(pack.map_err(ModelError::Memory)?);
         if self.pairs.values().any(|pair| pair.a.is_variable() || pair.b.is_variable()) {
             return Ok(packed);

@@ -90,8 +90,8 @@ fn logits_of_one_sequence_equal_those_of_transformers() {
     for name in NAMES {
         let (model, (notes, logits, _)) = (load(name), reference(name));
         let tokens = Tensor::new(notes.prompts[2].tokens.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
-        let hidden = model.decoder.forward(&tokens, Positions::FromZero, None, None).unwrap();
-        let found = model.decoder.logits(&hidden).unwrap().squeeze(0).unwrap();
+        let hidden = model.decoder().unwrap().forward(&tokens, Positions::FromZero, None, None).unwrap();
+        let found = model.decoder().unwrap().logits(&hidden).unwrap().squeeze(0).unwrap();
         let last = found.narrow(0, found.dim(0).unwrap() - 16, 16).unwrap();
         assert_close(&last, &logits, name);
     }
@@ -103,9 +103,10 @@ fn logits_of_a_left_padded_batch_equal_those_of_transformers() {
         let (model, (notes, _, batch_logits)) = (load(name), reference(name));
         let rows: Vec<Vec<u32>> = notes.prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
         let (tokens, positions, mask) = left_padded(&rows);
-        let hidden = model.decoder.forward(&tokens, Positions::Explicit { positions: &positions, mask: &mask }, None, None).unwrap();
+        let hidden =
+            model.decoder().unwrap().forward(&tokens, Positions::Explicit { positions: &positions, mask: &mask }, None, None).unwrap();
         let last = hidden.narrow(1, hidden.dim(1).unwrap() - 1, 1).unwrap().squeeze(1).unwrap();
-        assert_close(&model.decoder.logits(&last).unwrap(), &batch_logits, name);
+        assert_close(&model.decoder().unwrap().logits(&last).unwrap(), &batch_logits, name);
     }
 }
 
@@ -135,7 +136,7 @@ fn texts_become_the_tokens_of_transformers() {
             assert_eq!(model.encode_prompt(&prompt.text).unwrap(), prompt.tokens, "{name}");
             assert_eq!(model.tokenizer.count(&prompt.text).unwrap() + 1, prompt.tokens.len(), "one beginning token");
         }
-        assert_eq!(model.decoder.config.parameter_count(), notes.parameters, "{name}");
+        assert_eq!(model.config.parameter_count(), notes.parameters, "{name}");
     }
 }
 
@@ -143,9 +144,9 @@ fn texts_become_the_tokens_of_transformers() {
 fn every_trainable_weight_gets_a_gradient() {
     for name in NAMES {
         let stored: BTreeMap<String, Tensor> =
-            named_tensors(&load(name).decoder).into_iter().map(|(name, tensor)| (name, tensor.clone())).collect();
+            named_tensors(&load(name).decoder().unwrap()).into_iter().map(|(name, tensor)| (name, tensor.clone())).collect();
         let mut vars: BTreeMap<String, Var> = BTreeMap::new();
-        let config = load(name).decoder.config;
+        let config = load(name).config;
         let decoder = Decoder::new(&config, &Device::Cpu, |name, _| {
             let var = Var::from_tensor(&stored[name])?;
             vars.insert(name.to_string(), var.clone());
@@ -216,7 +217,7 @@ fn forced_tokens_are_all_computed_and_the_text_still_ends_at_the_end_token() {
 #[test]
 fn an_adapter_changes_the_answer_and_its_absence_does_not() {
     let model = load("qwen2");
-    let (_, out, input) = model.decoder.config.linear_shapes()[Module::V as usize];
+    let (_, out, input) = model.config.linear_shapes()[Module::V as usize];
     let ramp = |rows: usize, columns: usize| {
         let values: Vec<f32> = (0..rows * columns).map(|i| (i as f32).sin()).collect();
         Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
@@ -251,12 +252,12 @@ fn a_saved_folder_loads_bit_for_bit() {
         let model = load(name);
         for dtype in [DType::F32, if name == "mistral" { DType::BF16 } else { DType::F16 }] {
             let dir = tempfile::tempdir().unwrap();
-            save_folder(dir.path(), &model.decoder, &model.tokenizer, dtype).unwrap();
+            save_folder(dir.path(), &model.decoder().unwrap(), &model.tokenizer, dtype).unwrap();
             let saved = LocalModel::load_folder(dir.path(), 0).unwrap();
-            assert!(same_weights(&saved.decoder, &model.decoder), "{name}");
-            let split = if model.decoder.config.sliding_window.is_some() { "Mistral" } else { "Llama" };
-            let architecture = model.decoder.config.architecture.replace("Phi3", split);
-            assert_eq!(saved.decoder.config, DecoderConfig { architecture, ..model.decoder.config.clone() });
+            assert!(same_weights(&saved.decoder().unwrap(), &model.decoder().unwrap()), "{name}");
+            let split = if model.config.sliding_window.is_some() { "Mistral" } else { "Llama" };
+            let architecture = model.config.architecture.replace("Phi3", split);
+            assert_eq!(saved.config, DecoderConfig { architecture, ..model.config.clone() });
             assert_eq!(saved.tokenizer.special(), model.tokenizer.special());
             assert_eq!(saved.tokenizer.hash(), model.tokenizer.hash());
         }
@@ -269,8 +270,8 @@ fn a_model_from_bytes_is_the_model_from_the_folder() {
     let read = |file: &str| std::fs::read(folder("llama-gqa-tied").join(file)).unwrap();
     let (config, tokenizer, weights) = (read("config.json"), read("tokenizer.json"), read("model.safetensors"));
     let embedded = LocalModel::from_bytes(&config, &tokenizer, &weights, 0, &Device::Cpu).unwrap();
-    assert!(same_weights(&embedded.decoder, &model.decoder));
-    assert_eq!((&embedded.weights_hash, embedded.tokenizer.special()), (&model.weights_hash, model.tokenizer.special()));
+    assert!(same_weights(&embedded.decoder().unwrap(), &model.decoder().unwrap()));
+    assert_eq!(embedded.tokenizer.special(), model.tokenizer.special());
     let error = LocalModel::from_bytes(&config, &tokenizer, &weights[..weights.len() - 2], 0, &Device::Cpu).unwrap_err();
     assert!(matches!(error, ModelError::Weights { .. }), "{error}");
 }
@@ -349,8 +350,8 @@ fn a_sliding_window_bounds_what_is_seen_and_not_the_context() {
     let dir = copy("mistral");
     edit_config(dir.path(), "sliding_window", 40);
     let model = LocalModel::load_folder(dir.path(), 0).unwrap();
-    assert_eq!((model.context_length(), model.decoder.config.window(1)), (256, Some(40)));
-    assert_eq!(load("mistral").decoder.config.sliding_window, None, "a window wider than the context is none");
+    assert_eq!((model.context_length(), model.config.window(1)), (256, Some(40)));
+    assert_eq!(load("mistral").config.sliding_window, None, "a window wider than the context is none");
 }
 
 /// Cuts the weights in two files with an index, as large checkpoints come.
@@ -374,7 +375,7 @@ fn shard(dir: &Path) {
 fn shards_are_one_model_and_a_lost_one_is_named() {
     let dir = copy("qwen3");
     shard(dir.path());
-    assert!(same_weights(&LocalModel::load_folder(dir.path(), 0).unwrap().decoder, &load("qwen3").decoder));
+    assert!(same_weights(&LocalModel::load_folder(dir.path(), 0).unwrap().decoder().unwrap(), &load("qwen3").decoder().unwrap()));
     std::fs::remove_file(dir.path().join("model-00002-of-00002.safetensors")).unwrap();
     refused(dir.path(), &["`model-00002-of-00002.safetensors`"]);
 }
@@ -426,7 +427,10 @@ fn end_tokens_come_from_the_first_file_that_names_them() {
 #[test]
 fn saved_bytes_repeat() {
     let model = load("qwen3");
-    assert_eq!(weight_bytes(&model.decoder, DType::F16).unwrap(), weight_bytes(&model.decoder, DType::F16).unwrap());
+    assert_eq!(
+        weight_bytes(&model.decoder().unwrap(), DType::F16).unwrap(),
+        weight_bytes(&load("qwen3").decoder().unwrap(), DType::F16).unwrap()
+    );
 }
 
 /// The inverse frequencies of `rope_tables` follow from the shape alone.
@@ -435,6 +439,6 @@ fn a_shorter_window_changes_no_logit() {
     let (model, short) = (load("llama-untied-bias"), LocalModel::load_folder(&folder("llama-untied-bias"), 40).unwrap());
     let rows = prompts(&model, &["Torvas Belmin"]);
     assert_eq!(answers(&model, &rows, &greedy(10)), answers(&short, &rows, &greedy(10)));
-    let expected = DecoderConfig { max_position_embeddings: 40, ..model.decoder.config.clone() };
-    assert_eq!(short.decoder.config, expected);
+    let expected = DecoderConfig { max_position_embeddings: 40, ..model.config.clone() };
+    assert_eq!(short.config, expected);
 }

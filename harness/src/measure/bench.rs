@@ -334,13 +334,13 @@ mod tests {
     fn write_adapter(folder: &Path, model: &LocalModel, seed: u64) {
         std::fs::create_dir_all(folder).unwrap();
         let config = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.0, rank_stabilised: false, target_modules: Module::ALL.to_vec() };
-        let (mut adapter, _) = fresh(&model.decoder.config, &config, seed, model.decoder.embedding.device()).unwrap();
+        let (mut adapter, _) = fresh(&model.config, &config, seed, model.device()).unwrap();
         for pair in adapter.pairs.values_mut() {
             let mut rng = crate::rng::Rng::new(seed, "up projections");
             let values: Vec<f32> = (0..pair.b.elem_count()).map(|_| 3.0 * rng.normal() as f32).collect();
             pair.b = candle_core::Tensor::from_vec(values, pair.b.shape(), pair.b.device()).unwrap();
         }
-        peft::write(folder, &adapter, &config, &model.decoder.config, "builtin").unwrap();
+        peft::write(folder, &adapter, &config, &model.config, "builtin").unwrap();
     }
 
     #[test]
@@ -371,8 +371,8 @@ mod tests {
             assert_eq!(adapter.is_some(), variant != VariantKind::Baseline);
             // An adapter holds its low-rank pairs and nothing of the base's size.
             let held: usize = adapter.iter().flat_map(|adapter| adapter.pairs.values()).map(|p| p.a.elem_count() + p.b.elem_count()).sum();
-            let expected: usize = model.decoder.config.linear_shapes().iter().map(|(_, out, input)| 4 * (out + input)).sum();
-            assert_eq!(held, if adapter.is_some() { expected * model.decoder.config.num_hidden_layers } else { 0 });
+            let expected: usize = model.config.linear_shapes().iter().map(|(_, out, input)| 4 * (out + input)).sum();
+            assert_eq!(held, if adapter.is_some() { expected * model.config.num_hidden_layers } else { 0 });
             base.generate(&prompt, adapter, &config).unwrap().remove(0).text
         });
         assert!(answers[0] != answers[1] && answers[1] != answers[2], "each answers with its own weights: {answers:?}");

@@ -34,6 +34,13 @@ pub fn peak_memory_bytes() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
+/// Main memory that is free or can be freed, in bytes.
+pub fn available_memory_bytes() -> u64 {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    system.available_memory()
+}
+
 /// The machine, for the manifest.
 pub fn machine(device: &str) -> MachineRecord {
     let mut system = sysinfo::System::new();

@@ -341,7 +341,9 @@ fn measure(
         return Ok(Reached::End);
     }
     if plan.spec.measure.noise_samples > 0 && manifest.noise.is_empty() {
-        manifest.noise = phase(manifest, "noise", || noise::run(&bench, rows, listener))?;
+        let floor = phase(manifest, "noise", || noise::run(&bench, rows, listener))?;
+        manifest.noise = floor.records;
+        manifest.caveats.extend(floor.caveats);
         folder.write_manifest(manifest)?;
     }
 

@@ -114,7 +114,7 @@ impl ModelSource {
     /// The model's shape, which a server does not tell.
     pub fn config(&self) -> Option<&DecoderConfig> {
         match self {
-            Self::Builtin(model) => Some(&model.decoder.config),
+            Self::Builtin(model) => Some(&model.config),
             Self::Folder(folder, _) => Some(&folder.config),
             Self::Served(_) => None,
         }
@@ -123,7 +123,7 @@ impl ModelSource {
     /// BLAKE3 of the weight files, which a server does not show.
     pub fn weights_hash(&self) -> Result<Option<String>, ModelError> {
         match self {
-            Self::Builtin(model) => Ok(Some(model.weights_hash.clone())),
+            Self::Builtin(_) => Ok(Some(builtin::weights_hash())),
             Self::Folder(folder, _) => folder.weights.hash().map(Some),
             Self::Served(_) => Ok(None),
         }

@@ -52,6 +52,8 @@ pub fn train_all(
     listener: &mut Listener,
 ) -> Result<Trained, RunError> {
     let mut trained = Trained::default();
+    // f32 weights that lie on disk are in memory from the first adapter to the last.
+    let _held = plan.spec.trained().next().map(|_| model.decoder()).transpose()?;
     let base_name = plan.spec.model.path.display().to_string();
     for kind in plan.spec.adapters() {
         if let Some(given) = plan.given_adapter(kind)? {
@@ -60,6 +62,7 @@ pub fn train_all(
             trained.adapters.insert(key(kind, seed), TunedWeights::Lora(given.weights));
             continue;
         }
+        let base = model.decoder()?;
         let (mut train, mut validation) = (Vec::new(), Vec::new());
         if plan.spec.finetune.examples.has_labels() {
             train = labels(plan, retriever, kind, &plan.dataset.train)?;
@@ -72,7 +75,7 @@ pub fn train_all(
             let name = adapter_name(kind, seed);
             let adapter_folder = folder.adapter(&name);
             let request = TrainingRequest {
-                base: &model.decoder,
+                base: &base,
                 spec: &plan.spec.finetune,
                 train: &train,
                 validation: &validation,

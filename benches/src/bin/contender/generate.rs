@@ -49,7 +49,7 @@ pub fn serve(settings: &Settings, work: GenerateWork, channel: &mut Channel) -> 
 /// Answers one command: the logits after the prompt's last token.
 pub fn serve_logits(settings: &Settings, work: &LogitsWork, channel: &mut Channel) -> Result<()> {
     let (model, tokens) = (load(settings)?, Tokens::load(&work.tokens)?);
-    let decoder = &model.decoder;
+    let decoder = model.decoder()?;
     let row = tokens.rows(work.offset, 1, work.prompt).concat();
     let tokens = Tensor::from_vec(row, (1, work.prompt), decoder.embedding.device())?;
     let hidden = decoder.forward(&tokens, Positions::FromZero, None, None)?;

@@ -49,9 +49,9 @@ struct Steps {
 pub fn write_adapter(settings: &Settings, work: &AdapterWork, channel: &mut Channel) -> Result<()> {
     let model = load(settings)?;
     let config = lora_config(work.rank, work.alpha);
-    let (adapter, _) = fresh(&model.decoder.config, &config, work.seed)?;
+    let (adapter, _) = fresh(&model.config, &config, work.seed)?;
     std::fs::create_dir_all(&work.folder).with_context(|| format!("cannot make `{}`", work.folder.display()))?;
-    peft::write(&work.folder, &adapter, &config, &model.decoder.config, &settings.model.display().to_string())?;
+    peft::write(&work.folder, &adapter, &config, &model.config, &settings.model.display().to_string())?;
     channel.answer(json!({ "folder": work.folder }))
 }
 
@@ -61,12 +61,13 @@ pub fn serve(settings: &Settings, work: TrainWork, channel: &mut Channel) -> Res
     let model = load(settings)?;
     match work.method {
         Method::Lora => {
-            let (adapter, parameters) = initial_adapter(&work, &model.decoder.config)?;
-            let objective = NextToken::new(&model.decoder, Some(&adapter));
+            let (adapter, parameters) = initial_adapter(&work, &model.config)?;
+            let base = model.decoder()?;
+            let objective = NextToken::new(&base, Some(&adapter));
             train(&work, &objective, &parameters, channel)
         }
         Method::Full => {
-            let (decoder, parameters) = full::trainable(&model.decoder)?;
+            let (decoder, parameters) = full::trainable(&*model.decoder()?)?;
             drop(model);
             let objective = NextToken::new(&decoder, None);
             train(&work, &objective, &parameters, channel)

@@ -60,7 +60,7 @@ impl Model {
 
     fn decoder(self) -> Result<Decoder> {
         Ok(match self {
-            Self::Builtin => load_builtin(0, &ComputeDevice::cpu())?.decoder,
+            Self::Builtin => Decoder::clone(&*load_builtin(0, &ComputeDevice::cpu())?.decoder()?),
             Self::Tiny => random_decoder(&shape_tiny())?,
             Self::M135 => random_decoder(&shape_135m())?,
         })
@@ -156,7 +156,7 @@ fn mean_seconds(mut once: impl FnMut() -> Result<Duration>) -> Result<f64> {
 }
 
 fn prefill(model: &LocalModel, length: usize) -> Result<Values> {
-    let prompts = prompts(1, length, model.decoder.config.vocab_size);
+    let prompts = prompts(1, length, model.config.vocab_size);
     forget_peak()?;
     let once = || {
         let watch = Stopwatch::start();
@@ -170,7 +170,7 @@ fn prefill(model: &LocalModel, length: usize) -> Result<Values> {
 }
 
 fn decode(model: &LocalModel, batch: usize) -> Result<Values> {
-    let prompts = prompts(batch, SHORT, model.decoder.config.vocab_size);
+    let prompts = prompts(batch, SHORT, model.config.vocab_size);
     forget_peak()?;
     let once = |new| {
         let answers = model.generate(&prompts, None, &forced(1 + new))?;

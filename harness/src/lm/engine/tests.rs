@@ -5,6 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::kernel::{Team, with_team};
 use crate::lm::LocalModel;
+use crate::lm::decoder::Decoder;
 
 const NAMES: [&str; 5] = ["llama-gqa-tied", "llama-untied-bias", "mistral", "qwen2", "qwen3"];
 
@@ -39,9 +40,8 @@ fn logits_equal_those_of_transformers() {
     for name in NAMES {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lm").join(name);
         let notes: Reference = serde_json::from_slice(&std::fs::read(folder.join("reference.json")).unwrap()).unwrap();
-        let expected = candle_core::safetensors::load(folder.join("reference.safetensors"), load(name).decoder.embedding.device())
-            .unwrap()
-            .remove("batch_logits");
+        let expected =
+            candle_core::safetensors::load(folder.join("reference.safetensors"), &candle_core::Device::Cpu).unwrap().remove("batch_logits");
         let expected = expected.unwrap().to_vec2::<f32>().unwrap();
         let rows: Vec<&[u32]> = notes.prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
         let found = logits(&load(name).engine().unwrap(), None, &rows);
@@ -107,7 +107,7 @@ fn lower_weight_types_are_the_rounded_weights_exactly() {
             values.chunks_exact_mut(cols).enumerate().for_each(|(row, to)| packed.row(row, to));
             candle_core::Tensor::from_vec(values, (rows, cols), weight.device()).unwrap()
         };
-        let mut rounded = model.decoder.clone();
+        let mut rounded = Decoder::clone(&model.decoder().unwrap());
         rounded.head = round(&rounded.head);
         for linear in rounded.layers.iter_mut().flat_map(|layer| &mut layer.linears) {
             linear.weight = round(&linear.weight);
@@ -147,7 +147,7 @@ fn sequences_join_and_leave_and_every_answer_is_that_of_the_sequence_alone() {
 fn a_packed_adapter_is_the_adapter_merged_into_the_weights() {
     use crate::lm::config::Module;
     let model = load("qwen2");
-    let shapes = model.decoder.config.linear_shapes();
+    let shapes = model.config.linear_shapes();
     let value = |i: usize, salt: usize| ((i * 37 + salt * 11) % 23) as f32 * 0.01 - 0.1;
     // Ranks differ and some modules have none.
     let pair = |layer: usize, module: Module| {
@@ -156,16 +156,15 @@ fn a_packed_adapter_is_the_adapter_merged_into_the_weights() {
         let fill = |count: usize| (0..count).map(|i| value(i, layer + module as usize)).collect();
         (rank > 0).then(|| DensePair { a: fill(rank * input), b: fill(out * rank), gain: None })
     };
-    let packed = PackedAdapter::pack(&model.decoder.config, 0.5, pair).unwrap();
-    let mut merged = model.decoder.clone();
+    let packed = PackedAdapter::pack(&model.config, 0.5, pair).unwrap();
+    let mut merged = Decoder::clone(&model.decoder().unwrap());
     for (layer, weights) in merged.layers.iter_mut().enumerate() {
         for module in Module::ALL {
             let (_, out, input) = shapes[module as usize];
             let Some(pair) = pair(layer, module) else { continue };
             let rank = pair.a.len() / input;
-            let tensor = |values: Vec<f32>, shape: (usize, usize)| {
-                candle_core::Tensor::from_vec(values, shape, model.decoder.embedding.device()).unwrap()
-            };
+            let tensor =
+                |values: Vec<f32>, shape: (usize, usize)| candle_core::Tensor::from_vec(values, shape, &candle_core::Device::Cpu).unwrap();
             let update = tensor(pair.b, (out, rank)).matmul(&tensor(pair.a, (rank, input))).unwrap();
             let weight = &mut weights.linears[module as usize].weight;
             *weight = (&*weight + (update * 0.5).unwrap()).unwrap();

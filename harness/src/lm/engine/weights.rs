@@ -62,41 +62,38 @@ pub(super) struct Block {
 #[derive(Debug)]
 pub(super) struct Weights {
     pub blocks: Vec<Block>,
-    /// Rows of the embedding; without it they are read from the head.
-    pub embedding: Option<Vec<f32>>,
+    /// Rows of the embedding, unrounded; without it they are read from the head.
+    pub embedding: Option<Packed>,
     pub final_norm: Vec<f32>,
     pub head: Packed,
 }
 
 impl Weights {
-    /// Packs the linear layers, and the head, in the given form; norms stay f32.
+    /// Packs the linear layers, and the head, in the given form, or in a smaller one that loses nothing against it; norms stay f32.
     ///
     /// # Errors
     /// When the system has no memory for the panels.
     pub(super) fn pack(config: &DecoderConfig, source: &dyn WeightSource, form: WeightForm) -> Result<Self, ModelError> {
         let blocks = (0..config.num_hidden_layers).map(|index| block(config, source, form, index)).collect::<Result<_, ModelError>>()?;
+        let rows = |name: &str, form| pack(&[source.weight(name)?], config.hidden_size, form);
         let tied = config.tie_word_embeddings;
-        let head = source.weight(if tied { "model.embed_tokens.weight" } else { "lm_head.weight" })?;
         Ok(Self {
             blocks,
-            embedding: (!tied).then(|| source.weight("model.embed_tokens.weight")).transpose()?,
+            embedding: (!tied).then(|| rows("model.embed_tokens.weight", WeightForm::F32)).transpose()?,
             final_norm: source.weight("model.norm.weight")?,
-            head: Packed::new(&[&head], config.hidden_size, form).map_err(ModelError::Memory)?,
+            head: rows(if tied { "model.embed_tokens.weight" } else { "lm_head.weight" }, form)?,
         })
     }
 
     /// The embedding of a token.
     pub(super) fn embed(&self, token: u32, to: &mut [f32]) {
-        match &self.embedding {
-            Some(rows) => to.copy_from_slice(&rows[token as usize * to.len()..][..to.len()]),
-            None => self.head.row(token as usize, to),
-        }
+        self.embedding.as_ref().unwrap_or(&self.head).row(token as usize, to);
     }
 
     /// Bytes of all weights.
     pub(super) fn bytes(&self) -> usize {
         let projections = self.blocks.iter().flat_map(|block| &block.projections).map(|projection| projection.weight.bytes());
-        projections.sum::<usize>() + self.head.bytes() + self.embedding.as_ref().map_or(0, |rows| 4 * rows.len())
+        projections.sum::<usize>() + self.head.bytes() + self.embedding.as_ref().map_or(0, Packed::bytes)
     }
 }
 
@@ -125,12 +122,16 @@ fn projection(
     let path = |module: &Module| format!("{prefix}.{}", module.path());
     let weight = |module: &Module| source.weight(&format!("{}.weight", path(module)));
     let parts: Vec<Vec<f32>> = group.modules().iter().map(weight).collect::<Result<_, _>>()?;
-    let parts: Vec<&[f32]> = parts.iter().map(Vec::as_slice).collect();
     // Query, key and value have a bias together or not at all, and so have gate and up.
     let mut bias = None;
     if config.has_bias(group.modules()[0]) {
         let parts = group.modules().iter().map(|module| source.weight(&format!("{}.bias", path(module))));
         bias = Some(parts.collect::<Result<Vec<_>, _>>()?.concat());
     }
-    Ok(Projection { weight: Packed::new(&parts, inputs, form).map_err(ModelError::Memory)?, bias })
+    Ok(Projection { weight: pack(&parts, inputs, form)?, bias })
+}
+
+fn pack(parts: &[Vec<f32>], inputs: usize, form: WeightForm) -> Result<Packed, ModelError> {
+    let parts: Vec<&[f32]> = parts.iter().map(Vec::as_slice).collect();
+    Packed::new(&parts, inputs, form.smallest(&parts, inputs)).map_err(ModelError::Memory)
 }

@@ -1,12 +1,11 @@
 //! GGUF files: a decoder's shape, weights and tokenizer in one file, as llama.cpp has them. Quantised weights are widened to f32 when they are
-//! loaded, so everything else sees a decoder like any other: answering, and a frozen base for LoRA.
+//! read, so everything else sees a decoder like any other: answering, and a frozen base for LoRA.
 
 mod header;
 mod tokenizer;
 
-use std::fs::File;
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::quantized::gguf_file::Content;
@@ -15,15 +14,15 @@ use candle_core::{Device, Tensor};
 use super::ModelError;
 use super::config::DecoderConfig;
 use super::config_file;
-use super::decoder::Decoder;
 use super::layout::tensor_shapes;
 use super::tokenizer::Tokenizer;
+use super::weights::CheckedFile;
 use header::Header;
 
 /// A file whose header was checked against its own description. No tensor has been read, except the rotary divisors.
 #[derive(Debug, Clone)]
 pub struct GgufFile {
-    path: PathBuf,
+    file: CheckedFile,
     content: Arc<Content>,
     /// Rows of query and key are interleaved (architecture `llama`).
     interleaved: bool,
@@ -45,7 +44,8 @@ impl GgufFile {
     pub fn check(path: &Path) -> Result<CheckedGguf, ModelError> {
         let label = path.display().to_string();
         let failed = |problem: String| ModelError::Weights { path: label.clone(), problem };
-        let (mut reader, length) = open(path)?;
+        let file = CheckedFile::new(path)?;
+        let mut reader = BufReader::new(file.open()?);
         let content =
             Content::read(&mut reader).map_err(|error| failed(format!("not a GGUF file that can be read: {}", first_line(&error))))?;
         let header = Header { content: &content, path: &label };
@@ -56,9 +56,9 @@ impl GgufFile {
             config.rope_scaling = header::divisors(divisors);
         }
         config_file::validate(&config).map_err(|problem| ModelError::Config { path: label.clone(), problem })?;
-        check_tensors(&content, &config, length).map_err(failed)?;
+        check_tensors(&content, &config, file.length()).map_err(failed)?;
         let interleaved = header.is_interleaved();
-        Ok(CheckedGguf { file: Self { path: path.to_owned(), content: Arc::new(content), interleaved }, config })
+        Ok(CheckedGguf { file: Self { file, content: Arc::new(content), interleaved }, config })
     }
 
     /// The tokenizer in the file.
@@ -66,13 +66,13 @@ impl GgufFile {
     /// # Errors
     /// When there is none, or one of a kind that is not known here.
     pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
-        let label = self.path.display().to_string();
+        let label = self.file.path().display().to_string();
         tokenizer::build(&Header { content: &self.content, path: &label })
     }
 
     /// The end and beginning tokens that the file names, to go with a tokenizer from elsewhere.
     pub(super) fn special(&self) -> super::SpecialTokens {
-        let label = self.path.display().to_string();
+        let label = self.file.path().display().to_string();
         Header { content: &self.content, path: &label }.special()
     }
 
@@ -84,35 +84,27 @@ impl GgufFile {
 
     /// Bytes of the file.
     pub fn bytes_on_disk(&self) -> u64 {
-        self.path.metadata().map_or(0, |metadata| metadata.len())
+        self.file.length()
     }
 
     /// BLAKE3 over the file.
     pub fn hash(&self) -> Result<String, ModelError> {
-        let failed = |source| ModelError::Io { path: self.path.display().to_string(), source };
+        let failed = |source| ModelError::Io { path: self.file.path().display().to_string(), source };
         let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(File::open(&self.path).map_err(failed)?).map_err(failed)?;
+        hasher.update_reader(self.file.open()?).map_err(failed)?;
         Ok(hasher.finalize().to_hex().to_string())
     }
 
-    /// Builds the decoder, in f32.
-    pub fn load(&self, config: &DecoderConfig, device: &Device) -> Result<Decoder, ModelError> {
-        let (mut reader, _) = open(&self.path)?;
-        Decoder::new(config, device, |name, _| -> Result<Tensor, ModelError> {
-            let tensor = self.content.tensor(&mut reader, &header::stored_name(name), device)?.dequantize(device)?;
-            match rotated_heads(config, name).filter(|_| self.interleaved) {
-                Some(heads) => Ok(halves(&tensor, heads)?),
-                None => Ok(tensor),
-            }
-        })
+    /// Reads one weight of the decoder, widened to f32.
+    pub(super) fn read(&self, config: &DecoderConfig, name: &str) -> Result<Vec<f32>, ModelError> {
+        let mut reader = BufReader::new(self.file.open()?);
+        let tensor = self.content.tensor(&mut reader, &header::stored_name(name), &Device::Cpu)?.dequantize(&Device::Cpu)?;
+        let tensor = match rotated_heads(config, name).filter(|_| self.interleaved) {
+            Some(heads) => halves(&tensor, heads)?,
+            None => tensor,
+        };
+        Ok(tensor.flatten_all()?.to_vec1()?)
     }
-}
-
-fn open(path: &Path) -> Result<(BufReader<File>, u64), ModelError> {
-    let failed = |source| ModelError::Io { path: path.display().to_string(), source };
-    let file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    Ok((BufReader::new(file), length))
 }
 
 /// candle appends a backtrace to some messages.

@@ -1,5 +1,8 @@
 //! GGUF files that Python's `gguf` wrote (`tests/fixtures/make_gguf.py`), against the logits that transformers gives for their weights.
 
+use std::fs::File;
+use std::path::PathBuf;
+
 use candle_core::quantized::{GgmlDType, QTensor};
 use serde::Deserialize;
 
@@ -34,9 +37,9 @@ fn load(path: &Path, tokenizer: Option<&Path>) -> LocalModel {
 
 fn logits(model: &LocalModel, tokens: &[u32]) -> Vec<f32> {
     let tokens = Tensor::new(tokens, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
-    let hidden = model.decoder.forward(&tokens, Positions::FromZero, None, None).unwrap();
+    let hidden = model.decoder().unwrap().forward(&tokens, Positions::FromZero, None, None).unwrap();
     let last = hidden.narrow(1, hidden.dim(1).unwrap() - 1, 1).unwrap();
-    model.decoder.logits(&last).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    model.decoder().unwrap().logits(&last).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 fn distance(left: &[f32], right: &[f32]) -> f32 {
