@@ -87,7 +87,7 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
 fn adapter(sandbox: &Sandbox, folder: &str) -> LoraWeights {
     let device = ComputeDevice::cpu();
     let model = load_builtin(0, &device).unwrap();
-    load_given(&sandbox.path(folder), &model.decoder.config, &model.tokenizer, device.candle()).unwrap().weights
+    load_given(&sandbox.path(folder), &model.config, &model.tokenizer, device.candle()).unwrap().weights
 }
 
 #[test]
