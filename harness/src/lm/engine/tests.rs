@@ -41,7 +41,7 @@ fn logits_equal_those_of_transformers() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lm").join(name);
         let notes: Reference = serde_json::from_slice(&std::fs::read(folder.join("reference.json")).unwrap()).unwrap();
         let expected =
-            candle_core::safetensors::load(folder.join("reference.safetensors"), &candle_core::Device::Cpu).unwrap().remove("batch_logits");
+            candle_core::safetensors::load(folder.join("reference.safetensors"), load(name).device()).unwrap().remove("batch_logits");
         let expected = expected.unwrap().to_vec2::<f32>().unwrap();
         let rows: Vec<&[u32]> = notes.prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
         let found = logits(&load(name).engine().unwrap(), None, &rows);
@@ -163,8 +163,7 @@ fn a_packed_adapter_is_the_adapter_merged_into_the_weights() {
             let (_, out, input) = shapes[module as usize];
             let Some(pair) = pair(layer, module) else { continue };
             let rank = pair.a.len() / input;
-            let tensor =
-                |values: Vec<f32>, shape: (usize, usize)| candle_core::Tensor::from_vec(values, shape, &candle_core::Device::Cpu).unwrap();
+            let tensor = |values: Vec<f32>, shape: (usize, usize)| candle_core::Tensor::from_vec(values, shape, model.device()).unwrap();
             let update = tensor(pair.b, (out, rank)).matmul(&tensor(pair.a, (rank, input))).unwrap();
             let weight = &mut weights.linears[module as usize].weight;
             *weight = (&*weight + (update * 0.5).unwrap()).unwrap();
