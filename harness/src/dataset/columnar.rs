@@ -101,6 +101,8 @@ fn parquet(bytes: Vec<u8>, limit: usize, each: &mut Each<'_>) -> Result<(), Stri
                 let parts: Vec<&ColumnChunkMetadata> = group.columns_under_root_iter(name).ok_or("a column has no data")?.collect();
                 let mut readers = Vec::with_capacity(parts.len());
                 for &part in &parts {
+                    // Room for so many is made before the first of them is read.
+                    plausible(usize::try_from(part.num_values()).unwrap_or(usize::MAX), bytes.len())?;
                     let range = part.byte_range();
                     let (start, end) = (range.start as usize, range.end as usize);
                     if start > end || end > bytes.len() {

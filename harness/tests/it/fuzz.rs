@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use ragft::dataset;
-use ragft::lm::folder::check_folder;
+use ragft::lm::folder::{check_folder, check_model};
+use ragft::lm::{ComputeDevice, LocalModel};
 use ragft::measure::counters::peak_memory_bytes;
 use ragft::spec::{self, DatasetFormat, DatasetSpec};
 use ragft::store::journal::Journal;
@@ -321,6 +322,12 @@ fn journals_survive_broken_lines() {
     fuzz(1, |_| sound.clone(), read);
 }
 
+/// Reads the weights as well, where the check found nothing wrong: it must have seen whatever could go wrong then, but for values.
+fn load(path: &Path) {
+    let Ok(checked) = check_model(path, None) else { return };
+    LocalModel::load_checked(&checked, 64, ComputeDevice::cpu().candle()).and_then(|model| model.engine()).unwrap();
+}
+
 #[test]
 fn model_folders_survive_broken_files() {
     let folder = fixtures().join("lm/qwen2");
@@ -331,7 +338,7 @@ fn model_folders_survive_broken_files() {
     let read = |number: usize, bytes: &[u8]| {
         let path = dir.path().join(&files[number].0);
         fs::write(&path, bytes).unwrap();
-        let _ = check_folder(dir.path());
+        load(dir.path());
         fs::write(&path, &files[number].1).unwrap();
     };
     // Half of the cases break the head of the weights: a header that lies is the worst.
@@ -350,7 +357,24 @@ fn safetensors_headers_survive_broken_bytes() {
     files_below(&folder, "").iter().for_each(|(name, bytes)| fs::write(dir.path().join(name), bytes).unwrap());
     let read = |_: usize, header: &[u8]| {
         fs::write(dir.path().join("model.safetensors"), [header, &weights[length..]].concat()).unwrap();
-        let _ = check_folder(dir.path());
+        load(dir.path());
     };
     fuzz(1, |_| weights[..length].to_vec(), read);
+}
+
+#[test]
+fn gguf_files_survive_broken_bytes() {
+    let whole = fs::read(fixtures().join("gguf/qwen3.q8_0.gguf")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    fs::write(&path, &whole).unwrap();
+    check_model(&path, None).unwrap();
+    // Half of the cases change the header alone, before the weights.
+    let weights = 7_520;
+    let read = |part: usize, bytes: &[u8]| {
+        let rest: &[u8] = if part == 0 { &[] } else { &whole[weights..] };
+        fs::write(&path, [bytes, rest].concat()).unwrap();
+        load(&path);
+    };
+    fuzz(2, |part| if part == 0 { whole.clone() } else { whole[..weights].to_vec() }, read);
 }
