@@ -13,6 +13,7 @@ use polars_arrow::datatypes::{ArrowDataType, IntegerType, PhysicalType, TimeUnit
 use polars_arrow::io::ipc::read as ipc;
 use polars_arrow::types::{NativeType, PrimitiveType};
 use polars_buffer::Buffer;
+use polars_parquet::parquet::page::CompressedPage;
 use polars_parquet::read::{BasicDecompressor, ColumnChunkMetadata, PageReader, column_iter_to_arrays, infer_schema, read_metadata};
 use serde_json::{Map, Number, Value};
 
@@ -101,15 +102,21 @@ fn parquet(bytes: Vec<u8>, limit: usize, each: &mut Each<'_>) -> Result<(), Stri
                 let parts: Vec<&ColumnChunkMetadata> = group.columns_under_root_iter(name).ok_or("a column has no data")?.collect();
                 let mut readers = Vec::with_capacity(parts.len());
                 for &part in &parts {
-                    // Room for so many is made before the first of them is read.
-                    plausible(usize::try_from(part.num_values()).unwrap_or(usize::MAX), bytes.len())?;
                     let range = part.byte_range();
                     let (start, end) = (range.start as usize, range.end as usize);
                     if start > end || end > bytes.len() {
                         return Err("a column lies outside the file".into());
                     }
-                    let pages = PageReader::new(Cursor::new(bytes.clone().sliced(start..end)), part, Vec::new(), bytes.len());
-                    readers.push(BasicDecompressor::new(pages, Vec::new()));
+                    let pages = || PageReader::new(Cursor::new(bytes.clone().sliced(start..end)), part, Vec::new(), bytes.len());
+                    // The decoder makes room for what column and pages claim, and a negative number is a large one by then. Reading the
+                    // pages decodes none; where that fails, the decoder says why.
+                    plausible(usize::try_from(part.num_values()).unwrap_or(usize::MAX), bytes.len())?;
+                    for page in pages().map_while(Result::ok) {
+                        if let CompressedPage::Data(page) = page {
+                            plausible(page.num_values(), bytes.len())?;
+                        }
+                    }
+                    readers.push(BasicDecompressor::new(pages(), Vec::new()));
                 }
                 let types = parts.iter().map(|part| &part.descriptor().descriptor.primitive_type).collect();
                 let (arrays, _) = column_iter_to_arrays(readers, types, field.clone(), None).map_err(text)?;
