@@ -64,10 +64,14 @@ impl Form {
 }
 
 type Compute = unsafe fn(&Tile);
+type Widen = unsafe fn(*const u8, usize, *mut f32);
 
-/// The kernels of one instruction set: by form, then by rows less one.
+/// The kernels of one instruction set.
 pub(super) struct Kernels {
+    /// By form, then by rows less one.
     tiles: [[Compute; ROWS]; 3],
+    /// By form.
+    widen: [Widen; 3],
 }
 
 impl Kernels {
@@ -91,6 +95,15 @@ impl Kernels {
             let (b, c) = (tile.b.wrapping_add(index * panel_bytes), tile.c.wrapping_add(first));
             unsafe { self.run(form, rows, &Tile { b, c, cols: PANEL.min(tile.cols - first), ..tile }) };
         }
+    }
+
+    /// Writes the first `depth` inputs of the panel at `b` as f32, `[depth, 32]`: the values that tiles of this form multiply with.
+    ///
+    /// # Safety
+    /// `b` as in [`Tile`], with `depth` inputs; `to` must be good for `32 depth` elements, and used by nobody else.
+    #[inline]
+    pub(super) unsafe fn widen(&self, form: Form, b: *const u8, depth: usize, to: *mut f32) {
+        unsafe { self.widen[form as usize](b, depth, to) }
     }
 }
 
@@ -138,10 +151,19 @@ macro_rules! by_rows {
 }
 
 #[cfg(target_arch = "x86_64")]
-static AVX512: Kernels = Kernels { tiles: [by_rows!(avx512, F32), by_rows!(avx512, Bf16), by_rows!(avx512, Q8)] };
+static AVX512: Kernels = Kernels {
+    tiles: [by_rows!(avx512, F32), by_rows!(avx512, Bf16), by_rows!(avx512, Q8)],
+    widen: [avx512_widen::<F32>, avx512_widen::<Bf16>, avx512_widen::<Q8>],
+};
 #[cfg(target_arch = "x86_64")]
-static AVX2: Kernels = Kernels { tiles: [by_rows!(avx2, F32), by_rows!(avx2, Bf16), by_rows!(avx2, Q8)] };
-static PORTABLE: Kernels = Kernels { tiles: [by_rows!(portable, F32), by_rows!(portable, Bf16), by_rows!(portable, Q8)] };
+static AVX2: Kernels = Kernels {
+    tiles: [by_rows!(avx2, F32), by_rows!(avx2, Bf16), by_rows!(avx2, Q8)],
+    widen: [avx2_widen::<F32>, avx2_widen::<Bf16>, avx2_widen::<Q8>],
+};
+static PORTABLE: Kernels = Kernels {
+    tiles: [by_rows!(portable, F32), by_rows!(portable, Bf16), by_rows!(portable, Q8)],
+    widen: [widen::<Portable, F32>, widen::<Portable, Bf16>, widen::<Portable, Q8>],
+};
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
@@ -165,6 +187,37 @@ unsafe fn avx2<B: Panel, const R: usize>(tile: &Tile) {
 
 unsafe fn portable<B: Panel, const R: usize>(tile: &Tile) {
     unsafe { in_parts::<Portable, B, R>(tile) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn avx512_widen<B: Panel>(b: *const u8, depth: usize, to: *mut f32) {
+    unsafe { widen::<super::lanes::Avx512, B>(b, depth, to) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn avx2_widen<B: Panel>(b: *const u8, depth: usize, to: *mut f32) {
+    unsafe { widen::<super::lanes::Avx2, B>(b, depth, to) }
+}
+
+#[inline(always)]
+unsafe fn widen<L: Lanes, B: Panel>(b: *const u8, depth: usize, to: *mut f32) {
+    for column in (0..PANEL).step_by(2 * L::WIDTH) {
+        unsafe {
+            B::each::<L, 2>(
+                b,
+                column,
+                depth,
+                #[inline(always)]
+                |k, values| {
+                    for (v, value) in values.into_iter().enumerate() {
+                        L::store(to.wrapping_add(k * PANEL + column + v * L::WIDTH), value);
+                    }
+                },
+            );
+        }
+    }
 }
 
 /// A tile for narrow registers: by half panels, and by at most six rows at a time.

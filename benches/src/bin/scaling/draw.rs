@@ -9,7 +9,7 @@ use ragft::report::plot::scene::{Anchor, Color, Point, Scene};
 use ragft::report::plot::style::{INK, LABEL_SIZE, Mark, PAPER};
 
 use crate::question::{BYTES, Question, RECALL};
-use crate::record::{Log, Spread};
+use crate::record::{Log, Part, Spread};
 
 const WIDTH: f64 = 760.0;
 /// Of the space for the data.
@@ -38,12 +38,13 @@ struct Curve {
 
 /// The figure; nothing if its metric was not measured.
 pub fn figure(log: &Log, question: &Question) -> Option<Scene> {
+    let part = log.part(question.group)?;
     let curves = curves(log, question);
     let spreads = || curves.iter().flat_map(|curve| curve.points.values());
     let low = spreads().map(|spread| spread.low).min_by(f64::total_cmp)?;
     let high = spreads().map(|spread| spread.high).max_by(f64::total_cmp)?;
     let mut scene = Scene::new(WIDTH, 0.0);
-    let below = axis::title(&mut scene, question.title, &subtitle(log, question));
+    let below = axis::title(&mut scene, question.title, &subtitle(log, part, question));
     let names = curves.iter().map(|curve| text_width(&curve.name, LABEL_SIZE)).fold(0.0, f64::max);
     let frame = Frame { left: 88.0, top: below + 8.0, right: WIDTH - names - 26.0, bottom: below + 8.0 + HEIGHT };
     scene.height = frame.bottom + 52.0;
@@ -67,13 +68,13 @@ fn curves(log: &Log, question: &Question) -> Vec<Curve> {
     names.into_iter().enumerate().map(curve).filter(|curve| !curve.points.is_empty()).collect()
 }
 
-fn subtitle(log: &Log, question: &Question) -> String {
-    let rounds = log.lines.iter().map(|line| line.round + 1).max().unwrap_or(0);
+fn subtitle(log: &Log, part: &Part, question: &Question) -> String {
+    let rounds = part.lines.iter().map(|line| line.round + 1).max().unwrap_or(0);
     let mut text = format!(
         "{}. Lines: median of {rounds} rounds; bands: lowest to highest. {}, {} threads.",
         format::sentence(question.note),
-        log.head.cpu,
-        log.head.threads
+        part.head.cpu,
+        part.head.threads
     );
     for end in log.ends(question) {
         text.push_str(&format!(" {end}."));

@@ -44,7 +44,7 @@ struct Args {
     /// Few and small points: does it run at all?
     #[arg(long)]
     quick: bool,
-    /// Measure these only
+    /// Measure these only; what the output folder holds of the others stays
     #[arg(long, value_delimiter = ',')]
     only: Vec<Group>,
     /// A point that is expected to take longer than this ends its series, which the figures say
@@ -57,8 +57,11 @@ struct Args {
     #[arg(long)]
     render: bool,
     /// Measure one point and print it: what the command starts itself with
-    #[arg(long, hide = true, value_name = "JSON")]
+    #[arg(long, hide = true, value_name = "JSON", requires = "models")]
     point: Option<String>,
+    /// Folder with the models of points
+    #[arg(long, hide = true)]
+    models: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -72,8 +75,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    if let Some(point) = &args.point {
-        return measure_here(point, args.threads);
+    if let (Some(point), Some(models)) = (&args.point, &args.models) {
+        return measure_here(point, models, args.threads);
     }
     let output = args.output.as_deref().context("`--output` names no folder")?;
     let journal = output.join("rounds.jsonl");
@@ -86,10 +89,10 @@ fn run(args: &Args) -> Result<()> {
 }
 
 /// The hidden half: one point, on standard output.
-fn measure_here(point: &str, threads: usize) -> Result<()> {
+fn measure_here(point: &str, models: &Path, threads: usize) -> Result<()> {
     let work: Work = serde_json::from_str(point).context("`--point` is no work")?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
-    let measured = serde_json::to_string(&work.measure()?)?;
+    let measured = serde_json::to_string(&work.measure(models)?)?;
     writeln!(std::io::stdout(), "{measured}").context("cannot answer")
 }
 
@@ -98,20 +101,23 @@ fn measure_all(args: &Args, journal: &Path) -> Result<()> {
     let mut series: Vec<Series> = plan::plan(args.quick).into_iter().filter(is_wanted).collect();
     let threads = if args.threads == 0 { rayon::current_num_threads() } else { args.threads };
     let machine = counters::machine("cpu");
-    let mut log =
-        Log::create(journal, Head { cpu: machine.cpu, features: machine.features, os: machine.os, threads, rounds: args.rounds })?;
+    let head = Head { cpu: machine.cpu, features: machine.features, os: machine.os, threads, rounds: args.rounds };
+    let is_added = !args.only.is_empty() && journal.exists();
+    let kept = if is_added { Log::read(journal)?.without(&args.only) } else { Vec::new() };
+    let mut log = Log::create(journal, kept, head)?;
+    let models = tempfile::tempdir().context("cannot make a folder for the models")?;
     for round in 0..args.rounds {
         // Another order every round, so that no series always runs after the same neighbour.
         Rng::indexed(SEED, "order of series", round).shuffle(&mut series);
         for series in &mut series {
-            run_series(series, round, args, threads, &mut log)?;
+            run_series(series, round, args, (threads, models.path()), &mut log)?;
         }
     }
     Ok(())
 }
 
 /// One round of a series, from its smallest point up.
-fn run_series(series: &mut Series, round: u64, args: &Args, threads: usize, log: &mut Log) -> Result<()> {
+fn run_series(series: &mut Series, round: u64, args: &Args, (threads, models): (usize, &Path), log: &mut Log) -> Result<()> {
     let mut last: Option<(u64, f64)> = None;
     for index in 0..series.points.len() {
         let (x, work) = series.points[index].clone();
@@ -125,8 +131,9 @@ fn run_series(series: &mut Series, round: u64, args: &Args, threads: usize, log:
             series.points.truncate(index);
             return Ok(());
         }
+        work.prepare(models)?;
         let watch = Stopwatch::start();
-        let outcome = measure_apart(&work, threads, args.limit * PATIENCE);
+        let outcome = measure_apart(&work, (threads, models), args.limit * PATIENCE);
         let seconds = watch.elapsed().as_secs_f64();
         say(&format!("round {}: {} {}, {x}: {}", round + 1, series.group.name(), series.name, told(&outcome, seconds)));
         last = Some((x, seconds));
@@ -151,11 +158,11 @@ fn told(outcome: &Result<Measured>, seconds: f64) -> String {
 }
 
 /// Measures a point in a process of its own, which is ended after `patience` seconds.
-fn measure_apart(work: &Work, threads: usize, patience: f64) -> Result<Measured> {
+fn measure_apart(work: &Work, (threads, models): (usize, &Path), patience: f64) -> Result<Measured> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let point = serde_json::to_string(work)?;
     let mut command = Command::new(program);
-    command.args(["--point", &point, "--threads", &threads.to_string()]).stdout(Stdio::piped());
+    command.args(["--point", &point, "--threads", &threads.to_string()]).arg("--models").arg(models).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start a process")?;
     let watch = Stopwatch::start();
     while child.try_wait()?.is_none() {
@@ -171,6 +178,7 @@ fn measure_apart(work: &Work, threads: usize, patience: f64) -> Result<Measured>
 }
 
 fn write_results(log: &Log, output: &Path) -> Result<()> {
+    ensure!(log.lines().next().is_some(), "`rounds.jsonl` in `{}` holds no point", output.display());
     write_atomic(&output.join("scaling.csv"), log.csv().as_bytes())?;
     for question in &QUESTIONS {
         if let Some(scene) = draw::figure(log, question) {

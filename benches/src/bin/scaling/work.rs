@@ -1,19 +1,23 @@
 //! One point: what is made ready, what is timed, and the memory that it takes.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use candle_core::DType;
 use ragft::clock::Stopwatch;
 use ragft::kernel::WeightForm;
 use ragft::lm::ComputeDevice;
 use ragft::lm::builtin::load_builtin;
+use ragft::lm::config::DecoderConfig;
 use ragft::lm::decoder::Decoder;
+use ragft::lm::folder::save_folder;
 use ragft::lm::{LanguageModel as _, LocalModel, ModelError};
 use ragft::measure::counters::peak_memory_bytes;
 use ragft::retrieval::hnsw::HnswIndex;
 use ragft::retrieval::{Hit, exact};
-use ragft_benches::model::{forced, prompts, random_decoder, random_model, shape_135m, shape_tiny};
+use ragft_benches::model::{forced, prompts, random_decoder, shape_135m, shape_tiny};
 use ragft_benches::training::{Method, Training};
 use ragft_benches::vectors::{HNSW, TOP_K, corpus, queries};
 use serde::{Deserialize, Serialize};
@@ -48,14 +52,29 @@ impl Model {
         }
     }
 
-    fn load(self, form: Form) -> Result<LocalModel, ModelError> {
+    /// As a user's model is loaded: random weights are read from a folder below `models`, so that what is in memory is what `ragft run` holds.
+    fn load(self, form: Form, models: &Path) -> Result<LocalModel, ModelError> {
         let model = match self {
-            Self::Builtin => load_builtin(0, &ComputeDevice::cpu())?.with_form(form.weights()),
-            Self::Tiny => random_model(&shape_tiny(), form.weights())?,
-            Self::M135 => random_model(&shape_135m(), form.weights())?,
+            Self::Builtin => load_builtin(0, &ComputeDevice::cpu())?,
+            Self::Tiny | Self::M135 => LocalModel::load_folder(&models.join(self.name()), 0)?,
         };
+        let model = model.with_form(form.weights());
         model.engine()?;
         Ok(model)
+    }
+
+    /// Writes the folder that the model is loaded from, if it is not the built-in one.
+    fn write(self, models: &Path) -> Result<()> {
+        let shape = match self {
+            Self::Builtin => return Ok(()),
+            Self::Tiny => shape_tiny(),
+            Self::M135 => shape_135m(),
+        };
+        let builtin = load_builtin(0, &ComputeDevice::cpu())?;
+        // A folder is refused when its tokenizer knows more ids than the model.
+        let shape = DecoderConfig { vocab_size: shape.vocab_size.max(builtin.config.vocab_size), ..shape };
+        save_folder(&models.join(self.name()), &random_decoder(&shape)?, &builtin.tokenizer, DType::F32)?;
+        Ok(())
     }
 
     fn decoder(self) -> Result<Decoder> {
@@ -115,11 +134,19 @@ pub struct Measured {
 }
 
 impl Work {
+    /// Writes what is loaded from `models` to measure it, if it is not there.
+    pub fn prepare(&self, models: &Path) -> Result<()> {
+        match *self {
+            Self::Prefill { model, .. } | Self::Decode { model, .. } if !models.join(model.name()).exists() => model.write(models),
+            _ => Ok(()),
+        }
+    }
+
     /// Measures it in this process, which should do nothing else.
-    pub fn measure(&self) -> Result<Measured> {
+    pub fn measure(&self, models: &Path) -> Result<Measured> {
         let values = match *self {
-            Self::Prefill { model, form, length } => prefill(&model.load(form)?, length)?,
-            Self::Decode { model, form, batch } => decode(&model.load(form)?, batch)?,
+            Self::Prefill { model, form, length } => prefill(&model.load(form, models)?, length)?,
+            Self::Decode { model, form, batch } => decode(&model.load(form, models)?, batch)?,
             Self::Training { model, full, rows, length } => training(model.decoder()?, full, rows, length)?,
             Self::Hnsw { chunks, dimension } => hnsw(chunks, dimension)?,
             Self::Exact { chunks, dimension } => exact_search(chunks, dimension)?,
@@ -260,8 +287,10 @@ mod tests {
             (Work::Hnsw { chunks: 100, dimension: 16 }, "recall_at_10"),
             (Work::Exact { chunks: 100, dimension: 16 }, "search_microseconds"),
         ];
+        let models = tempfile::tempdir().unwrap();
         for (work, metric) in points {
-            let measured = work.measure().unwrap();
+            work.prepare(models.path()).unwrap();
+            let measured = work.measure(models.path()).unwrap();
             assert!(measured.values[metric] > 0.0, "{work:?}");
         }
     }
