@@ -26,7 +26,7 @@ pub const RECALL: &str = "recall_at_10";
 
 const SPEED: &str = "tokens per second";
 const MEMORY: &str = "peak resident memory";
-const WITH_WEIGHTS: &str = "weights included: those to train on (f32) stay loaded beside the packed ones";
+const WITH_WEIGHTS: &str = "weights included, as a run holds them to answer";
 
 const PREFILL: Question = Question {
     name: "prefill-135m",
